@@ -1,0 +1,220 @@
+"""From the resolved config of one stage to the objects that run it: data, method, judge, learner, trainer."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from smalldata_vit import randomness
+from smalldata_vit.checkpoints import Checkpoints, checkpoint_name
+from smalldata_vit.contracts import DataFacts, Evaluator, ImageSet, Method
+from smalldata_vit.data.dataset import Splits
+from smalldata_vit.data.module import Course, ImageData, steps_per_epoch
+from smalldata_vit.journal import Journal
+from smalldata_vit.judging import Judge
+from smalldata_vit.learners import Learner, handed_on
+
+Config = Mapping[str, Any]
+
+SHARE_OF_ACCELERATOR = 0.4
+"""Of the free memory of an accelerator that resident images may take; the rest belongs to training."""
+
+
+@dataclass
+class Assembly:
+    """One stage, ready to run."""
+
+    splits: Splits
+    method: Method
+    judge: Judge
+    learner: Learner
+    data: ImageData
+    trainer: lightning.Trainer
+    device: torch.device
+    facts: DataFacts
+    evaluators: dict[str, Evaluator]
+
+
+def load_data(config: Config) -> Splits:
+    """The splits of the stage's dataset."""
+    dataset = instantiate(config["dataset"], _convert_="all")
+    return dataset.load(config["seed"])
+
+
+def device_of(trainer: Config) -> torch.device:
+    """The device that this process trains on."""
+    wanted = trainer["accelerator"]
+    if wanted in ("gpu", "cuda") or (wanted == "auto" and torch.cuda.is_available()):
+        if not torch.cuda.is_available():
+            raise ValueError(f"trainer.accelerator={wanted}, but there is no GPU here: trainer=cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def precision_of(trainer: Config, device: torch.device) -> str:
+    """`auto` is bf16 on a GPU and float32 elsewhere."""
+    if trainer["precision"] == "auto":
+        return "bf16-mixed" if device.type == "cuda" else "32-true"
+    return str(trainer["precision"])
+
+
+def devices_of(trainer: Config, device: torch.device) -> int:
+    """`auto` is every visible GPU, or one process on a CPU."""
+    if trainer["devices"] == "auto":
+        return torch.cuda.device_count() if device.type == "cuda" else 1
+    return int(trainer["devices"])
+
+
+def facts_of(config: Config, splits: Splits) -> DataFacts:
+    """What the method has to know of the data that this stage trains on."""
+    return DataFacts(
+        num_images=len(trained_on(config, splits)),
+        num_classes=splits.num_classes,
+        image_size=config["image_size"],
+        mean=tuple(splits.mean),
+        std=tuple(splits.std),
+    )
+
+
+def trained_on(config: Config, splits: Splits) -> ImageSet:
+    """Every training image where labels are hidden, else those whose labels may be read."""
+    if config["reads_labels"]:
+        return splits.train.subset(splits.labelled)
+    return splits.train
+
+
+def build_method(config: Config, facts: DataFacts) -> Method:
+    """The method with its start; the encoder's start depends on the seed alone, not on the method around it."""
+    torch.manual_seed(randomness.key(config["seed"], "start"))
+    backbone = instantiate(config["arch"], _convert_="all")
+    return instantiate(config["method"], _convert_="all")(backbone=backbone, facts=facts)
+
+
+def course_of(config: Config, images: int, devices: int, method: Method, journal: Journal) -> Course:
+    """The stage's length and batches; a batch larger than the data becomes the data."""
+    batch_size, pass_size = config["batch_size"], config["pass_size"]
+    if batch_size > images:
+        journal.note(f"batch_size={batch_size} is more than the {images} training images: a batch is all of them")
+        batch_size = images
+    if pass_size is not None and pass_size > batch_size:
+        pass_size = batch_size
+    if devices > 1 and pass_size is None and method.couples_images:
+        raise ValueError(
+            f"{type(method).__name__} lets the images of a forward influence each other, so the cut into passes belongs "
+            f"to the recipe: with {devices} devices set pass_size (for example {batch_size // devices})"
+        )
+    if devices > 1 and pass_size is not None and -(-batch_size // pass_size) < devices:
+        raise ValueError(
+            f"batch_size={batch_size} and pass_size={pass_size} make {-(-batch_size // pass_size)} passes for "
+            f"{devices} devices: use at most {batch_size // devices} for pass_size, or fewer devices"
+        )
+    each = steps_per_epoch(images, batch_size, config["drop_last"], config["passes_per_epoch"])
+    steps = config["steps"] if config["steps"] is not None else round(config["epochs"] * each)
+    if steps < 1:
+        raise ValueError(f"epochs={config['epochs']} of {each} steps is less than one step: use steps= or more epochs")
+    return Course(images, batch_size, pass_size, steps, config["drop_last"], config["passes_per_epoch"])
+
+
+def build_judge(config: Config, splits: Splits, device: torch.device) -> tuple[Judge, dict[str, Evaluator]]:
+    """The stage's evaluators and what they are shown."""
+    evaluators = {name: instantiate(node, _convert_="all") for name, node in config["evaluator"].items()}
+    view = instantiate(config["evaluation_view"], _convert_="all")(
+        image_size=config["image_size"], mean=splits.mean, std=splits.std
+    )
+    named = {"val": splits.val, "test": splits.test}
+    shown = {name: images for name, images in named.items() if images is not None}
+    return Judge(shown, splits.train, splits.place, view, evaluators), evaluators
+
+
+def resident(images: Any, device: torch.device) -> Any:
+    """The images on the accelerator when they fit beside the training, else where they are."""
+    if device.type != "cuda":
+        return images
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.to(device) if images.pixels.numel() < SHARE_OF_ACCELERATOR * free else images
+
+
+def build_trainer(config: Config, devices: int, device: torch.device, loggers: list[Any]) -> lightning.Trainer:
+    """Lightning's Trainer: devices, ranks, precision, the loop. Position, checkpoints and numbers are ours."""
+    settings = config["trainer"]
+    strategy: str | Strategy = "auto"
+    if devices > 1:
+        strategy = DDPStrategy(
+            process_group_backend="nccl" if device.type == "cuda" else "gloo",
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            timeout=timedelta(minutes=10),
+        )
+    return instantiate(settings["lightning"], _convert_="all")(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=devices,
+        strategy=strategy,
+        precision=precision_of(settings, device),
+        deterministic=settings["deterministic"],
+        logger=loggers or False,
+        plugins=[Checkpoints(config_hash=config["hash"])],
+        max_epochs=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def assemble(config: Config, splits: Splits, folder: Path, journal: Journal, loggers: list[Any], proof: str) -> Assembly:
+    """Everything that a stage needs, or a sentence that says what does not fit."""
+    device = device_of(config["trainer"])
+    devices = devices_of(config["trainer"], device)
+    facts = facts_of(config, splits)
+    method = build_method(config, facts)
+    images = resident(trained_on(config, splits), device)
+    course = course_of(config, facts.num_images, devices, method, journal)
+    judge, evaluators = build_judge(config, splits, device)
+    views = instantiate(config["views"], _convert_="all")(
+        image_size=config["image_size"], mean=splits.mean, std=splits.std
+    )
+    trainer = build_trainer(config, devices, device, loggers)
+    each = config["evaluate_every_epochs"]
+    learner = instantiate(config["learner"], _convert_="all")(
+        method=method,
+        images=images,
+        views=views,
+        optimization=instantiate(config["optimization"], _convert_="all"),
+        course=course,
+        judge=judge,
+        journal=journal,
+        seed=config["seed"],
+        proof=proof,
+        save=lambda learner: trainer.save_checkpoint(folder / "checkpoints" / checkpoint_name(learner.step), weights_only=False),
+        save_every_seconds=config["checkpoint_every_seconds"],
+        judge_every=None if each is None else max(1, round(each * course.steps_per_epoch)),
+        best_by=config["best_by"] if config["select"] == "best" else None,
+        save_best=lambda learner: save_best(learner, folder, config["hash"]),
+    )
+    if config["trainer"]["compile"]:
+        for network in {id(n): n for n in method.sources().values()}.values():
+            network.compile(dynamic=False)
+    data = ImageData(views, splits_sizes(images)[0], splits_sizes(images)[1], course, config["seed"])
+    return Assembly(splits, method, judge, learner, data, trainer, device, facts, evaluators)
+
+
+def splits_sizes(images: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Heights and widths of the images, (N,) each."""
+    return images.heights, images.widths
+
+
+def save_best(learner: Learner, folder: Path, config_hash: str) -> None:
+    """The method's weights as the best so far, by the process that writes."""
+    if learner.trainer.is_global_zero:
+        position = {"step": learner.step, "total_steps": learner.course.total_steps}
+        checkpoint = {"position": position, "method": dict(learner.method.state_dict()), **handed_on(learner.method)}
+        target = folder / "checkpoints" / checkpoint_name(learner.step, "best")
+        Checkpoints(config_hash, keep=1).save_checkpoint(checkpoint, target)

@@ -1,0 +1,164 @@
+"""Whether every `_target_` of a stage may be named, exists, and takes what it is given; all misfits at once."""
+
+import os
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from smalldata_vit import signatures
+from smalldata_vit.schema import ALLOWED_FOR_TRAINER, ALLOWED_VALUES, INHERITED, OWN, STAGES
+from smalldata_vit.words import NOT_FOR_LIGHTNING
+
+ALLOW = "SMALLDATA_VIT_ALLOW"
+"""Environment variable: further packages, separated by commas, that a `_target_` may name."""
+
+THIRD_PARTY = frozenset({"lightning.Trainer", "torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD"})
+"""Callables of others that a `_target_` may name; any more would be a way to run anything."""
+
+SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+
+
+def suggestion(word: str, known: Iterator[str] | list[str]) -> str:
+    """`: did you mean …?` for the closest of the known words, empty if none is close."""
+    close = get_close_matches(word, list(known), n=2, cutoff=0.6)
+    return f": did you mean {' or '.join(close)}?" if close else ""
+
+
+def misfits(stage: Mapping[str, Any]) -> list[str]:
+    """A sentence for everything in the resolved config of one stage that cannot be right."""
+    name = stage["stage"]
+    return [*_shape(stage, name), *_values(stage, name), *_lightning(stage["trainer"]), *_targets_of(stage, name)]
+
+
+def _shape(stage: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Scalars where subtrees belong."""
+    for group in (*INHERITED, *OWN, "learner", "evaluation_view"):
+        node, many = stage[group], group in ("evaluator", "guidance")
+        if not isinstance(node, Mapping):
+            how = f"{name}.{group}=<option> chooses one" if group in INHERITED + OWN else "it is a mapping with _target_"
+            yield f"{name}.{group} is {node!r}, but a subtree belongs there; {how}"
+        elif not many and "_target_" not in node:
+            yield f"{name}.{group} has no _target_: it is an object to be built"
+        elif group == "evaluator" and "_target_" in node:
+            yield f"{name}.evaluator is one object; it is a mapping from names to evaluators"
+    for group in ("evaluator", "logger"):
+        for key, node in (stage[group] or {}).items() if isinstance(stage[group], Mapping) else ():
+            if key != "_target_" and not (isinstance(node, Mapping) and "_target_" in node):
+                yield f"{group}.{key} is {node!r}, but an object with _target_ belongs there"
+
+
+def _values(stage: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Values that no signature speaks of."""
+    for path, allowed in ALLOWED_VALUES.items():
+        node: Any = stage
+        for part in path.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if node is not None and node not in allowed:
+            yield f"{name}.{path}={node} is none of {', '.join(allowed)}{suggestion(str(node), list(allowed))}"
+    for key, words in ALLOWED_FOR_TRAINER.items():
+        value = stage["trainer"][key]
+        if isinstance(value, str) and value not in words:
+            yield f"trainer.{key}={value} is none of {', '.join(words)}{suggestion(value, list(words))}"
+    for key in ("epochs", "steps", "batch_size", "pass_size", "passes_per_epoch", "evaluate_every_epochs", "image_size"):
+        if stage[key] is not None and stage[key] <= 0:
+            yield f"{name}.{key}={stage[key]} must be more than 0"
+    if stage["seed"] < 0:
+        yield f"seed={stage['seed']} must not be negative"
+    if stage["epochs"] is None and stage["steps"] is None:
+        yield f"{name} has no length: give {name}.epochs= or {name}.steps="
+    source = stage["start_from"]
+    if source is not None and (source["stage"] is None) == (source["file"] is None):
+        given = "neither a stage nor a file" if source["stage"] is None else "both a stage and a file"
+        yield (
+            f"{name}.start_from names {given}: set one of {name}.start_from.stage= and .file= and the other to null; "
+            f"{name}.start_from=null is from scratch"
+        )
+    if source is not None and source["stage"] == name:
+        yield f"{name}.start_from.stage={name}: a stage cannot start from itself"
+
+
+def _lightning(trainer: Mapping[str, Any]) -> Iterator[str]:
+    """Arguments of Lightning's Trainer that would contradict a stage."""
+    if not isinstance(trainer["lightning"], Mapping):
+        yield f"trainer.lightning is {trainer['lightning']!r}, but a subtree belongs there: trainer.lightning.<argument>="
+        return
+    for key in trainer["lightning"]:
+        if key in NOT_FOR_LIGHTNING:
+            yield f"trainer.lightning.{key} would contradict the stages. Ours: {NOT_FOR_LIGHTNING[key]}"
+
+
+def _targets_of(stage: Mapping[str, Any], name: str) -> Iterator[str]:
+    for key, node in stage.items():
+        own = key not in ("trainer", "logger")
+        yield from _targets(node, f"{name}.{key}" if own else key)
+
+
+def _targets(node: Any, path: str) -> Iterator[str]:
+    """Misfits of a node and of all below it."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield from _target(node, path)
+        for key, inner in node.items():
+            yield from _targets(inner, f"{path}.{key}")
+    elif isinstance(node, list):
+        for place, inner in enumerate(node):
+            yield from _targets(inner, f"{path}.{place}")
+
+
+def _target(node: Mapping[str, Any], path: str) -> Iterator[str]:
+    target = node["_target_"]
+    taken = signatures.signature(target) if isinstance(target, str) and allowed(target) else None
+    if not isinstance(target, str) or not allowed(target) or (taken and not allowed(f"{taken.home}.", target)):
+        yield (
+            f"{path}._target_={target} is not allowed: targets come from smalldata_vit, from "
+            f"{', '.join(sorted(THIRD_PARTY))}, or from packages named in the environment variable {ALLOW}"
+        )
+        return
+    if taken is None:
+        yield f"{path}._target_={target} does not exist{suggestion(target, siblings(target))}"
+        return
+    given = {key: value for key, value in node.items() if key not in SPECIAL}
+    names = list(taken.parameters)
+    for key, value in given.items():
+        if key not in taken.parameters:
+            if not taken.takes_anything:
+                yield f"{path}.{key}: {target} takes no {key}{suggestion(key, names)} It takes {', '.join(names)}"
+        elif not signatures.fits(value, taken.parameters[key].annotation, taken.module):
+            yield _unfit(f"{path}.{key}", value, taken, key)
+    absent = [key for key, parameter in taken.parameters.items() if parameter.required and key not in given]
+    if absent and not node.get("_partial_", False):
+        yield f"{path}: {target} also needs {', '.join(absent)}. It takes {', '.join(names)}"
+
+
+def _unfit(path: str, value: Any, taken: signatures.Signature, key: str) -> str:
+    annotation = taken.parameters[key].annotation
+    wanted = "" if annotation is None else signatures.ast.unparse(annotation)
+    hint = ""
+    if isinstance(value, str) and value.lower() in ("yes", "no", "on", "off", "none"):
+        hint = " (nothing at all is null, a truth value is true or false)"
+    return f"{path}={value!r} is {type(value).__name__}, but it takes {wanted}{hint}"
+
+
+def allowed(target: str, named: str = "") -> bool:
+    """Whether a `_target_` may be named in a config at all; or, `named` so, may be defined in the module `target`.
+
+    A module of ours passes on names of others (`from os import replace`): only what it defines itself is allowed.
+    """
+    packages = ["smalldata_vit", *filter(None, (p.strip() for p in os.environ.get(ALLOW, "").split(",")))]
+    return target in THIRD_PARTY or named in THIRD_PARTY or any(target.startswith(f"{package}.") for package in packages)
+
+
+def siblings(target: str) -> list[str]:
+    """What the module of a target defines, for a suggestion."""
+    path = target.rpartition(".")[0]
+    inside = signatures.module(path)
+    if inside is None:
+        return []
+    return [f"{path}.{s.name}" for s in inside.body if isinstance(s, signatures.ast.ClassDef | signatures.ast.FunctionDef)]
+
+
+def stage_misfits(stages: list[str]) -> list[str]:
+    """A sentence for every scheduled name that is no stage, or stands there twice."""
+    wrong = [f"stages: there is no stage {s}{suggestion(s, list(STAGES))}" for s in stages if s not in STAGES]
+    wrong += [f"stages: {s} is named twice" for s in sorted({s for s in stages if stages.count(s) > 1})]
+    return wrong + ([] if stages else [f"stages=[] runs nothing; there are {', '.join(STAGES)}"])

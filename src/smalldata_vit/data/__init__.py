@@ -1,0 +1,1 @@
+"""Images in memory, and the views that training and evaluation see of them."""

@@ -1,0 +1,154 @@
+"""Where a view is cut from its picture, and how it is made from there."""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from smalldata_vit.contracts import Pictures
+from smalldata_vit.data.choices import Numbers, between, interval
+from smalldata_vit.data.resampling import Interpolation, resize_crops
+
+MATRIX_PIXELS = 64
+"""On a CPU, pictures up to this side are resized by batched matrix products; above, 8-bit arithmetic is faster."""
+
+TRIES = 10
+"""Candidates for a box before the central one is taken, as in torchvision."""
+
+
+class Crop(Protocol):
+    """How the box of a view is drawn and its pixels are made."""
+
+    @property
+    def numbers(self) -> int:
+        """Uniform numbers needed for a view."""
+
+    def draw(self, uniform: Numbers, heights: NDArray, widths: NDArray, size: int) -> Float[Tensor, "B V 4"]:
+        """Boxes (top, left, height, width) in pixels of pictures with these sizes, (B,) each."""
+
+    def __call__(
+        self, pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
+    ) -> Float[Tensor, "n 3 S S"]:
+        """The views, mirrored where told; values 0..1, n = B V."""
+
+
+class RandomResizedCrop:
+    """A box of random area and shape, resized to a square, with torchvision's distribution.
+
+    Arguments:
+        scale: range of the box's share of the picture's area.
+        ratio: range of width over height, log-uniform.
+        interpolation: `bicubic` or `bilinear`, both antialiased.
+    """
+
+    numbers = 2 * TRIES + 2
+
+    def __init__(self, scale: Sequence[float], ratio: Sequence[float], interpolation: Interpolation) -> None:
+        self.scale = interval("scale", scale, 0, 1)
+        self.ratio = interval("ratio", ratio, 1e-3, 1e3)
+        self.interpolation: Interpolation = interpolation
+
+    def draw(self, uniform: Numbers, heights: NDArray, widths: NDArray, size: int) -> Float[Tensor, "B V 4"]:
+        """The first of ten candidates that fits into the picture, else the central box of nearest shape."""
+        tall, wide = heights[:, None, None].astype(np.float64), widths[:, None, None].astype(np.float64)
+        area = tall * wide * between(uniform[..., :TRIES], *self.scale)
+        shape = np.exp(between(uniform[..., TRIES : 2 * TRIES], math.log(self.ratio[0]), math.log(self.ratio[1])))
+        width, height = np.rint(np.sqrt(area * shape)), np.rint(np.sqrt(area / shape))
+        fits = (width > 0) & (width <= wide) & (height > 0) & (height <= tall)
+        first = fits.argmax(2)[..., None]
+        height, width = (np.take_along_axis(side, first, 2) for side in (height, width))
+        top = np.floor(uniform[..., -2:-1] * (tall - height + 1))
+        left = np.floor(uniform[..., -1:] * (wide - width + 1))
+        drawn = np.concatenate([top, left, height, width], 2)
+        boxes = np.where(fits.any(2)[..., None], drawn, self._central(tall, wide))
+        return torch.from_numpy(boxes.astype(np.float32))
+
+    def _central(self, tall: Numbers, wide: Numbers) -> Numbers:
+        width = np.where(wide / tall > self.ratio[1], np.rint(tall * self.ratio[1]), wide)
+        height = np.where(wide / tall < self.ratio[0], np.rint(wide / self.ratio[0]), tall)
+        return np.concatenate([(tall - height) // 2, (wide - width) // 2, height, width], 2)
+
+    def __call__(
+        self, pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
+    ) -> Float[Tensor, "n 3 S S"]:
+        """The views, mirrored where told; values 0..1, n = B V."""
+        if isinstance(pictures, Tensor) and (boxes.device.type != "cpu" or max(pictures.shape[-2:]) <= MATRIX_PIXELS):
+            return resize_crops(pictures, boxes, flips, size, self.interpolation)
+        if boxes.device.type == "cpu":
+            return resize_one_by_one(pictures, boxes, flips, size, self.interpolation)
+        each = zip(pictures, boxes, flips, strict=True)
+        return torch.cat([resize_crops(p[None], b[None], f[None], size, self.interpolation) for p, b, f in each])
+
+
+def resize_one_by_one(
+    pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int, mode: Interpolation
+) -> Float[Tensor, "n 3 S S"]:
+    """Crops of pictures of any sizes by torch's 8-bit resize, rounded to 8 bits as Pillow does; values 0..1."""
+    made = torch.empty((*flips.shape, 3, size, size), dtype=torch.uint8)
+    for picture, its_boxes, crops in zip(pictures, boxes.int().tolist(), made, strict=True):
+        for (top, left, height, width), crop in zip(its_boxes, crops, strict=True):
+            cut = picture[None, :, top : top + height, left : left + width]
+            crop.copy_(F.interpolate(cut, (size, size), mode=mode, antialias=True)[0])
+    views = made.flatten(0, 1).float().div_(255)
+    return torch.where(flips.flatten()[:, None, None, None], views.flip(3), views)
+
+
+class PaddedCrop:
+    """The picture at the view's size, moved by up to `padding` pixels both ways; what was outside is black.
+
+    Arguments:
+        padding: pixels of the view; each shift from -padding to padding is equally likely.
+        interpolation: used where the picture does not have the view's size yet.
+    """
+
+    numbers = 2
+
+    def __init__(self, padding: int, interpolation: Interpolation = "bicubic") -> None:
+        if padding < 0:
+            raise ValueError(f"padding={padding} must not be negative")
+        self.padding, self.interpolation = padding, interpolation
+
+    def draw(self, uniform: Numbers, heights: NDArray, widths: NDArray, size: int) -> Float[Tensor, "B V 4"]:
+        """The whole picture's box, moved; it may begin outside the picture."""
+        shift = np.floor(uniform * (2 * self.padding + 1)) - self.padding
+        sides = np.broadcast_to(np.stack([heights, widths], 1)[:, None], uniform.shape)
+        return torch.from_numpy(np.concatenate([shift * sides / size, sides], 2).astype(np.float32))
+
+    def __call__(
+        self, pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
+    ) -> Float[Tensor, "n 3 S S"]:
+        """The views, mirrored where told; values 0..1, n = B V."""
+        squares, pad = self._squares(pictures, size), self.padding
+        padded = F.pad(squares, (pad,) * 4)
+        shift = torch.round(boxes[..., :2] * (size / boxes[..., 2:])).long() + pad
+        steps = torch.arange(size, device=boxes.device)
+        across = torch.where(flips[..., None], size - 1 - steps, steps) + shift[..., 1:]
+        down = steps + shift[..., :1]
+        picture = torch.arange(len(boxes), device=boxes.device)[:, None, None, None, None]
+        channel = torch.arange(3, device=boxes.device)[None, None, :, None, None]
+        views = padded[picture, channel, down[:, :, None, :, None], across[:, :, None, None, :]]
+        return views.flatten(0, 1).float().div_(255)
+
+    def _squares(self, pictures: Pictures, size: int) -> UInt8[Tensor, "B 3 S S"]:
+        if isinstance(pictures, Tensor) and pictures.shape[-2:] == (size, size):
+            return pictures
+        resized = [resized_picture(picture, (size, size), self.interpolation) for picture in pictures]
+        return torch.stack(resized)
+
+
+def resized_picture(
+    picture: UInt8[Tensor, "3 H W"], sides: tuple[int, int], interpolation: Interpolation
+) -> UInt8[Tensor, "3 h w"]:
+    """The whole picture at (height, width), antialiased, rounded to 8 bits."""
+    if picture.shape[-2:] == sides:
+        return picture
+    if picture.device.type == "cpu":
+        return F.interpolate(picture[None], sides, mode=interpolation, antialias=True)[0]
+    made = F.interpolate(picture[None].float(), sides, mode=interpolation, antialias=True)[0]
+    return made.round_().clamp_(0, 255).to(torch.uint8)

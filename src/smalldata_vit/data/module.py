@@ -1,0 +1,177 @@
+"""What a stage trains on, step by step: a function of (seed, step), drawn ahead in a thread, cut into passes."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from smalldata_vit import distributed, randomness
+from smalldata_vit.contracts import Drawn, Views
+from smalldata_vit.schedules import Progress
+
+
+@dataclass(frozen=True)
+class Course:
+    """The length of a stage and how its images are dealt out.
+
+    Arguments:
+        images: training images of the stage.
+        batch_size: images in a global batch, at most `images`.
+        pass_size: images in one forward; None: one pass a device, its share of the global batch.
+        total_steps: optimizer steps of the whole stage.
+        drop_last: whether an epoch leaves out the images that do not fill a batch.
+        passes_per_epoch: how often an epoch shows each image (Gani's fine-tuning: 3).
+    """
+
+    images: int
+    batch_size: int
+    pass_size: int | None
+    total_steps: int
+    drop_last: bool = True
+    passes_per_epoch: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return steps_per_epoch(self.images, self.batch_size, self.drop_last, self.passes_per_epoch)
+
+    def progress(self, step: int) -> Progress:
+        """How far the stage is when `step` steps were taken."""
+        return Progress(step, self.total_steps, self.steps_per_epoch)
+
+    def order(self, seed: int, step: int) -> np.ndarray:
+        """Places in the training set of the global batch of this step, int64 (batch,)."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        first, last = within * self.batch_size, (within + 1) * self.batch_size
+        rounds = range(first // self.images, min(-(-last // self.images), self.passes_per_epoch))
+        dealt = [randomness.permutation(seed, epoch * self.passes_per_epoch + r, self.images) for r in rounds]
+        skipped = rounds.start * self.images
+        return np.concatenate(dealt)[first - skipped : last - skipped]
+
+
+def steps_per_epoch(images: int, batch_size: int, drop_last: bool, passes: int = 1) -> int:
+    """Whole batches in `passes` rounds over the images, the ragged last one counted unless it is dropped."""
+    shown = images * passes
+    return max(shown // batch_size, 1) if drop_last else -(-shown // batch_size)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What goes through one forward: which images, with which random choices, and how much they count."""
+
+    index: Int[Tensor, " B"]
+    drawn: Drawn
+    seed: int
+    weight: float
+    """The images of this pass over those of the step; 0 for a stand-in that only keeps ranks together."""
+    place: int
+    """Place of its first image in the global batch."""
+    total: int | None
+    """Images in the global batch when masks are drawn for all of it (no `pass_size`), else None."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The passes that this rank makes of one optimizer step."""
+
+    number: int
+    images: int
+    passes: list[Pass]
+
+
+def cut(images: int, pass_size: int | None, ranks: int, rank: int) -> list[slice]:
+    """The places of a global batch that this rank sends through each of its forwards, in order."""
+    if pass_size is None:
+        bounds = [images * r // ranks for r in range(ranks + 1)]
+        return [slice(bounds[rank], bounds[rank + 1])]
+    passes = [slice(first, min(first + pass_size, images)) for first in range(0, images, pass_size)]
+    bounds = [len(passes) * r // ranks for r in range(ranks + 1)]
+    return passes[bounds[rank] : bounds[rank + 1]]
+
+
+class ImageData(lightning.LightningDataModule):
+    """Deals the steps of a stage, from the step that the learner has reached, ahead of time in a thread.
+
+    Arguments:
+        views: draws the random choices of each global batch.
+        heights, widths: of the training images, (N,).
+        course: length of the stage and size of batches.
+        seed: of order and views.
+        ahead: steps drawn in advance.
+    """
+
+    def __init__(self, views: Views, heights: Tensor, widths: Tensor, course: Course, seed: int, ahead: int = 4) -> None:
+        super().__init__()
+        self.views, self.course, self.seed, self.ahead = views, course, seed, ahead
+        self.heights, self.widths = heights.cpu(), widths.cpu()
+
+    def train_dataloader(self) -> "Ahead":
+        """An iterable of `Step`, from the learner's step to the last."""
+        learner: Any = self.trainer.lightning_module  # type: ignore[union-attr]
+        return Ahead(self.step, lambda: int(learner.step), self.course.total_steps, self.ahead)
+
+    def step(self, number: int) -> Step:
+        """This rank's share of a step."""
+        index = torch.from_numpy(self.course.order(self.seed, number))
+        drawn = self.views.draw(self.seed, number, self.heights[index], self.widths[index])
+        count, whole = len(index), self.course.pass_size is None
+        passes = []
+        for places in cut(count, self.course.pass_size, distributed.world_size(), distributed.rank()):
+            number_of_pass = 0 if whole else places.start // int(self.course.pass_size or 1)
+            passes.append(self._pass(index, drawn, places, randomness.key(self.seed, "pass", number, number_of_pass)))
+        if not passes or passes[0].weight == 0:
+            places = slice(0, min(count, self.course.pass_size or count))
+            stand_in = self._pass(index, drawn, places, randomness.key(self.seed, "stand-in", number))
+            passes = [Pass(stand_in.index, stand_in.drawn, stand_in.seed, 0.0, stand_in.place, stand_in.total)]
+        return Step(number, count, passes)
+
+    def _pass(self, index: Tensor, drawn: Drawn, places: slice, seed: int) -> Pass:
+        weight = (places.stop - places.start) / len(index)
+        total = len(index) if self.course.pass_size is None else None
+        return Pass(index[places], drawn.take(places), seed, weight, places.start, total)
+
+
+class Ahead:
+    """An iterable of items `make(start)`, …, `make(stop - 1)`, made in a thread a few items ahead of their use."""
+
+    def __init__(self, make: Callable[[int], Step], start: Callable[[], int], stop: int, ahead: int) -> None:
+        self.make, self.start, self.stop, self.ahead = make, start, stop, ahead
+
+    def __iter__(self) -> Iterator[Step]:
+        """Start the thread; an error in it is raised here, and leaving the loop ends it."""
+        made: queue.Queue[Step | BaseException] = queue.Queue(maxsize=self.ahead)
+        left = threading.Event()
+
+        def put(item: Step | BaseException) -> None:
+            while not left.is_set():
+                try:
+                    return made.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def work(first: int) -> None:
+            try:
+                for number in range(first, self.stop):
+                    if left.is_set():
+                        return
+                    put(self.make(number))
+            except BaseException as error:
+                put(error)
+
+        first = self.start()
+        threading.Thread(target=work, args=(first,), daemon=True, name="draw ahead").start()
+        try:
+            for _ in range(first, self.stop):
+                item = made.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            left.set()

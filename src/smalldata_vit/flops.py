@@ -1,0 +1,24 @@
+"""What training costs: floating-point operations per image of one optimizer step, counted while it runs once."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from smalldata_vit.data.module import Step
+from smalldata_vit.learners import Learner
+
+
+def per_image(learner: Learner, step: Step) -> float:
+    """FLOPs (2 per multiply-add; matrix products and convolutions) of views, forward and backward, per image.
+
+    Leaves the learner as it was: gradients are dropped, running statistics put back, buffers change only after steps.
+    """
+    one = step.passes[0]
+    device = torch.device(learner.device)
+    counted = {name: b.clone() for name, b in learner.method.named_buffers()}
+    with FlopCounterMode(display=False) as counter, torch.autocast(device.type, enabled=False):
+        learner.forward_pass(one, learner.course.progress(step.number)).total.backward()
+    learner.method.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for name, buffer in learner.method.named_buffers():
+            buffer.copy_(counted[name])
+    return counter.get_total_flops() / len(one.index)

@@ -1,0 +1,219 @@
+"""One stage in its own process: taken from the store, resumed or run, judged, and written down."""
+
+import logging
+import os
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from smalldata_vit import config as configuration
+from smalldata_vit import store
+from smalldata_vit.about import about
+from smalldata_vit.assembly import Assembly, assemble, load_data
+from smalldata_vit.checkpoints import newest_whole
+from smalldata_vit.console import set_up_log
+from smalldata_vit.data.dataset import Splits
+from smalldata_vit.evaluators.pixels import flat, svm_on_pixels
+from smalldata_vit.flops import per_image
+from smalldata_vit.journal import Journal
+from smalldata_vit.learners import Learner
+from smalldata_vit.output import Lock
+from smalldata_vit.results import Results, read_json, write_json
+from smalldata_vit.start import Source, begin
+
+RESUME = "SMALLDATA_VIT_RESUME"
+"""For the other ranks: the checkpoint that rank 0 chose to resume from (empty: none)."""
+
+MOST_FOR_A_MACHINE = 3_000
+"""Images that the support vector machine on pixels is fitted to at most: its cost grows with their square."""
+
+log = logging.getLogger("smalldata_vit")
+
+
+def run_stage(cfg: DictConfig, name: str, target: Path, typed: Sequence[str]) -> int:
+    """Run one stage into `target/<name>`; returns the exit status (143, 130: stopped by a signal, can be resumed)."""
+    config = configuration.stage_config(cfg, name)
+    config["hash"] = configuration.config_hash(config)
+    splits = load_data(config)
+    if store.is_other_rank():
+        return follow(config, splits, Path(os.environ[store.FOLDER]))
+    source = Source.find(config["start_from"], target)
+    key = store.stage_key(config["hash"], splits.split_hash, source.key)
+    store.refuse_change(config, key, target / name)
+    folder = store.stage_folder(target, name, cfg.store, key)
+    results = Results(target / "results.json")
+    with Lock(folder.parent / f".{folder.name}.lock", what=f"the stage {name} in {folder}", waits=True):
+        store.link(folder, target / name)
+        outcome = store.outcome_of(folder)
+        if outcome.get("status") == "finished":
+            print(f"{name}: finished before with the same settings and data, skipped ({folder})", flush=True)
+        else:
+            outcome = lead_or_record(config, splits, source, key, folder, typed, results)
+        results.update({"stages": {name: outcome}})
+    if config["pixel_baseline"] and outcome["status"] == "finished" and not results.load()["baselines"].get("pixels"):
+        results.update({"baselines": {"pixels": pixels_alone(splits)}})
+    return int(outcome.get("exit_status", 0))
+
+
+def lead_or_record(
+    config: dict[str, Any], splits: Splits, source: Source, key: str, folder: Path, typed: Sequence[str], results: Results
+) -> Mapping[str, Any]:
+    """Lead the stage; a failure is written down before it goes on its way."""
+    try:
+        return record(folder, lead(config, splits, source, key, folder, typed))
+    except BaseException as error:
+        log.debug("%s", traceback.format_exc())
+        sentence = f"{type(error).__name__}: {error}"
+        outcome = record(folder, {"status": "failed", "error": sentence})
+        results.update({"status": "failed", "error": sentence, "stages": {config["stage"]: outcome}})
+        raise
+
+
+def pixels_alone(splits: Splits) -> dict[str, float]:
+    """`test/accuracy@n` of a support vector machine on raw pixels; empty without a test split."""
+    if splits.test is None:
+        return {}
+
+    def arrays(images: Any) -> tuple[Any, Any]:
+        return flat(images.take(torch.arange(len(images)))), images.labels.numpy()
+
+    validation = None if splits.val is None else arrays(splits.val)
+    found = svm_on_pixels(
+        arrays(splits.train), splits.place.numpy(), validation, arrays(splits.test), (1, 2, 5, 10), MOST_FOR_A_MACHINE
+    )
+    return {f"test/{name}": value for name, value in found.metrics.items()}
+
+
+def record(folder: Path, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write a stage's outcome beside its checkpoints and return it."""
+    write_json(folder / "stage.json", outcome)
+    return outcome
+
+
+def lead(
+    config: dict[str, Any], splits: Splits, source: Source, key: str, folder: Path, typed: Sequence[str]
+) -> Mapping[str, Any]:
+    """Rank 0: prepare the folder, decide where to start, train, judge; returns the outcome that was recorded."""
+    set_up_log(folder / "log.txt")
+    journal = Journal(folder, config["stage"])
+    write_json(folder / "key.json", key)
+    write_json(folder / "about.json", about(typed))
+    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    write_json(folder / "data.json", splits.record)
+    loggers = build_loggers(config, folder)
+    stage = assemble(config, splits, folder, journal, loggers, proof=key)
+    learner = stage.learner
+    journal.note(describe(config, stage))
+    found = newest_whole(folder / "checkpoints")
+    os.environ[RESUME] = str(found.path) if found else ""
+    os.environ[store.FOLDER] = str(folder)
+    if found:
+        journal.resume(found.step)
+        journal.note(f"resumes at step {found.step} of {learner.course.total_steps} from {found.path}")
+    else:
+        begun = begin(config, stage, source, journal)
+        begun["flops_per_image"] = per_image(learner, stage.data.step(0))
+        write_json(folder / "begun.json", begun)
+    stage.trainer.fit(learner, stage.data, ckpt_path=str(found.path) if found else None)
+    journal.close()
+    if learner.interrupted:
+        status = learner.signals.exit_status()
+        journal.note(f"stopped by a signal at step {learner.step}; saved, and the same command goes on from there")
+        return {"status": "interrupted", "steps": learner.step, "exit_status": status}
+    return finish(config, stage, key, folder, journal)
+
+
+def follow(config: dict[str, Any], splits: Splits, folder: Path) -> int:
+    """Any other rank: train along and help to judge; writes nothing."""
+    key = read_json(folder / "key.json")
+    stage = assemble(config, splits, folder, Journal(None, config["stage"]), [], proof=key)
+    stage.trainer.fit(stage.learner, stage.data, ckpt_path=os.environ[RESUME] or None)
+    if stage.learner.interrupted:
+        return stage.learner.signals.exit_status()
+    judge_at_end(config, stage, folder)
+    return 0
+
+
+def build_loggers(config: Mapping[str, Any], folder: Path) -> list[Any]:
+    """Lightning loggers beside our own file; each gets the stage's folder, name, group and config."""
+    made = []
+    for node in config["logger"].values():
+        factory = instantiate(node, _convert_="all")
+        made.append(factory(folder=folder, stage=config["stage"], group=config["experiment_name"], config=dict(config)))
+    return made
+
+
+def describe(config: Mapping[str, Any], stage: Assembly) -> str:
+    """One line that says what runs."""
+    course, optimization = stage.learner.course, stage.learner.optimization
+    weights = sum(p.numel() for p in stage.method.parameters() if p.requires_grad)
+    cut = "one pass a device" if course.pass_size is None else f"passes of {course.pass_size}"
+    return (
+        f"{type(stage.method).__name__} on {course.images} images, {course.total_steps} steps of {course.batch_size} "
+        f"({cut}), {weights:,} trainable parameters, peak learning rate {optimization.peak(course.batch_size):g}, "
+        f"{stage.trainer.accelerator.name()} x {stage.trainer.num_devices}, precision {stage.trainer.precision}"
+    )
+
+
+def judge_at_end(config: Mapping[str, Any], stage: Assembly, folder: Path) -> dict[str, float]:
+    """Judge the selected weights on validation, then on test, once; every rank takes part."""
+    learner = stage.learner
+    if config["select"] == "best" and learner.best[1] >= 0:
+        best = newest_whole(folder / "checkpoints", "best")
+        if best is None:
+            raise FileNotFoundError(f"select=best, but {folder / 'checkpoints'} holds no whole best_*.ckpt")
+        state = torch.load(best.path, map_location="cpu", weights_only=True)
+        stage.method.load_state_dict(state["method"])
+    stage.method.to(stage.device)
+    numbers: dict[str, float] = {}
+    for split in ("val", "test"):
+        if split in stage.judge.splits:
+            numbers |= stage.judge(stage.method, split)
+    return numbers
+
+
+def finish(
+    config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, journal: Journal
+) -> dict[str, Any]:
+    """The outcome of a stage that reached its last step."""
+    learner, course = stage.learner, stage.learner.course
+    numbers = judge_at_end(config, stage, folder)
+    learner.log_numbers(numbers)
+    begun = read_json(folder / "begun.json")
+    seen = images_seen(learner)
+    return {
+        "status": "finished",
+        "metrics": numbers,
+        **{name: begun[name] for name in ("untrained", "hand_off", "start_from") if begun.get(name)},
+        "selected": {"rule": config["select"], "step": learner.best[1] if learner.best[1] >= 0 else learner.step},
+        "evaluators": {name: evaluator.recorded() for name, evaluator in stage.evaluators.items()},
+        "labels_per_class": config["dataset"]["labels_per_class"] if config["reads_labels"] else 0,
+        "split_hash": stage.splits.split_hash,
+        "config_hash": config["hash"],
+        "key": key,
+        "seed": config["seed"],
+        "seconds": round(learner.seconds, 2),
+        "device": stage.trainer.accelerator.name(),
+        "devices": stage.trainer.num_devices,
+        "precision": str(stage.trainer.precision),
+        "steps": learner.step,
+        "images_seen": seen,
+        "flops": begun["flops_per_image"] * seen,
+        "train_images": course.images,
+        "warnings": journal.warnings,
+        "folder": str(folder),
+    }
+
+
+def images_seen(learner: Learner) -> int:
+    """Images of all steps so far, ragged last batches counted as they are."""
+    course = learner.course
+    if course.drop_last or course.images * course.passes_per_epoch % course.batch_size == 0:
+        return learner.step * course.batch_size
+    whole, rest = divmod(learner.step, course.steps_per_epoch)
+    return whole * course.images * course.passes_per_epoch + rest * course.batch_size

@@ -1,0 +1,114 @@
+"""The types of an experiment's config; what a group brings in is checked against signatures instead."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+MISSING: Any = "???"
+"""OmegaConf's sign for a value that has to be given."""
+
+INHERITED = ("dataset", "arch", "method", "guidance")
+"""Groups that are chosen at the root and hold for every stage that does not name its own."""
+OWN = ("views", "optimization", "evaluator")
+"""Groups that every stage chooses for itself."""
+ROOT = ("trainer", "logger", "plan", "experiment")
+"""Groups that a stage cannot choose."""
+
+
+@dataclass
+class StartFrom:
+    """Where a stage's weights come from: a stage or a file."""
+
+    stage: str | None = None
+    file: str | None = None
+    weights: str = "encoder"
+    head: str = "new"
+    positions: str = "bicubic"
+
+
+@dataclass
+class Stage:
+    """One training or measuring run of an experiment."""
+
+    dataset: Any = MISSING
+    arch: Any = MISSING
+    method: Any = MISSING
+    guidance: Any = field(default_factory=dict)
+    views: Any = MISSING
+    optimization: Any = MISSING
+    evaluator: Any = field(default_factory=dict)
+    learner: Any = MISSING
+    evaluation_view: Any = field(
+        default_factory=lambda: {"_target_": "smalldata_vit.data.views.PlainView", "_partial_": True}
+    )
+    image_size: int = field(default="${.dataset.image_size}")  # type: ignore[assignment]  # pixels
+    epochs: float | None = None
+    steps: int | None = None  # when given, instead of epochs
+    batch_size: int = MISSING  # images in a global batch
+    pass_size: int | None = None  # images in one forward
+    drop_last: bool = True
+    passes_per_epoch: int = 1
+    start_from: StartFrom | None = None
+    select: str = "last"
+    best_by: str = MISSING
+    reads_labels: bool = MISSING
+    judge_untrained: bool = False
+    pixel_baseline: bool = False
+    evaluate_every_epochs: float | None = None
+    checkpoint_every_seconds: float = 30.0
+
+
+@dataclass
+class Trainer:
+    """Where and in which precision stages run; the result does not depend on it."""
+
+    accelerator: str = MISSING
+    devices: int | str = MISSING  # number of processes, or auto
+    precision: str = MISSING
+    compile: bool = False
+    max_batch: int | str | None = None
+    deterministic: bool | str = False
+    lightning: Any = MISSING
+
+
+@dataclass
+class Root:
+    """A whole experiment."""
+
+    seed: int = 0
+    stages: list[str] = MISSING
+    name: str | None = None
+    tags: list[str] = field(default_factory=list)
+    output_dir: str | None = None
+    store: str | None = None
+    debug: bool = False
+    image_size: int = MISSING
+    dataset: Any = MISSING
+    arch: Any = MISSING
+    method: Any = MISSING
+    guidance: Any = field(default_factory=dict)
+    trainer: Trainer = MISSING
+    logger: Any = field(default_factory=dict)
+    pretrain: Stage = field(default_factory=Stage)
+    finetune: Stage = field(default_factory=Stage)
+    chosen: dict[str, str] = field(default_factory=dict)  # option of each group; written by composition alone
+
+
+STAGES = tuple(f.name for f in fields(Root) if f.type is Stage)
+"""Every stage that an experiment may have."""
+
+ALLOWED_VALUES: dict[str, tuple[str, ...]] = {
+    "select": ("last", "best"),
+    "start_from.head": ("new", "keep", "probe"),
+    "start_from.positions": ("bicubic", "scale_factor", "none"),
+    "start_from.stage": STAGES,
+}
+"""Words that a key of a stage may have as its value."""
+
+ALLOWED_FOR_TRAINER: dict[str, tuple[str, ...]] = {
+    "accelerator": ("auto", "cpu", "gpu"),
+    "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
+    "devices": ("auto",),
+    "max_batch": ("auto",),
+    "deterministic": ("warn",),
+}
+"""Words that a key of the trainer may have as its value."""

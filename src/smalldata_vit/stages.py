@@ -1,0 +1,135 @@
+"""The stages of an experiment: which run, which are skipped or resumed, and the process that each one gets."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from smalldata_vit import config as configuration
+from smalldata_vit.output import Lock, new_folder
+from smalldata_vit.results import Results, read_json
+from smalldata_vit.signals import die_with_parent
+from smalldata_vit.store import FOLDER, is_other_rank, outcome_of
+
+PARENT = "SMALLDATA_VIT_PARENT"
+"""Set for the processes that a command starts for its stages: they neither lock its folder nor print its table."""
+
+
+class StageError(ValueError):
+    """A stage cannot run as it was asked for."""
+
+
+def run(cfg: DictConfig, typed: Sequence[str]) -> int:
+    """Run the stages of a composed and checked experiment; returns the exit status.
+
+    `typed` is the command line; every stage gets a process of its own, started with it.
+    """
+    names = list(cfg.stages)
+    refuse_missing_sources(cfg, names)
+    if is_other_rank() or PARENT in os.environ:
+        from smalldata_vit.running import run_stage
+
+        die_with_parent()
+        return run_stage(cfg, names[0], Path(cfg.output_dir or os.environ[FOLDER]), typed)
+    folder = Path(cfg.output_dir) if cfg.output_dir else new_folder(Path("outputs"), title(cfg))
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lock(folder / ".lock"):
+        return run_here(cfg, names, folder, typed)
+
+
+def title(cfg: DictConfig) -> str:
+    """A name for a new output folder."""
+    return cfg.name or f"{configuration.choice(cfg, 'method')}_{configuration.choice(cfg, 'dataset')}"
+
+
+def run_here(cfg: DictConfig, names: Sequence[str], folder: Path, typed: Sequence[str]) -> int:
+    """Run the stages one after another in a locked folder, then print what came out."""
+    results = Results(folder / "results.json")
+    said = {"name": title(cfg), "seed": cfg.seed, "command": command(typed, folder), "output_dir": str(folder)}
+    results.update({"status": "running", "config_hash": configuration.experiment_hash(cfg), **said})
+    status = 0
+    for name in names:
+        try:
+            status = run_in_process(typed, name, folder) if len(names) > 1 else run_alone(cfg, name, folder, typed)
+        except BaseException:
+            results.update({"status": "failed"})
+            raise
+        if status != 0:
+            break
+    results.update({"status": {0: "finished", 130: "interrupted", 143: "interrupted"}.get(status, "failed")})
+    if status == 0:
+        show_table(folder)
+    else:
+        print(f"to continue: {command(typed, folder)}", file=sys.stderr)
+    return status
+
+
+def show_table(folder: Path) -> None:
+    """Print what came out."""
+    from rich.console import Console
+
+    from smalldata_vit.reports.tables import show
+
+    show(read_json(folder / "results.json"), Console())
+    print(f"everything is in {folder} (results.json is for scripts)")
+
+
+def run_alone(cfg: DictConfig, name: str, folder: Path, typed: Sequence[str]) -> int:
+    """A command with one stage is that stage's process."""
+    from smalldata_vit.running import run_stage
+
+    return run_stage(cfg, name, folder, typed)
+
+
+def run_in_process(typed: Sequence[str], name: str, folder: Path) -> int:
+    """Start a stage with a command that could be typed, pass signals on to it, and return its exit status."""
+    line = [sys.executable, str(script()), *without(typed, "stages", "output_dir")]
+    line += [f"stages=[{name}]", f"output_dir={configuration.quoted(str(folder))}"]
+    child = subprocess.Popen(line, env=os.environ | {PARENT: str(os.getpid())})
+    handlers = {
+        number: signal.signal(number, lambda received, frame: child.send_signal(received))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    }
+    try:
+        status = child.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
+def script() -> Path:
+    """The command's own script."""
+    return Path(sys.argv[0]).resolve()
+
+
+def without(typed: Sequence[str], *keys: str) -> list[str]:
+    """The overrides that do not set these keys."""
+    return [word for word in typed if word.split("=", 1)[0].lstrip("+") not in keys]
+
+
+def command(typed: Sequence[str], folder: Path) -> str:
+    """What to type to continue in this folder."""
+    words = [*without(typed, "output_dir"), f"output_dir={configuration.quoted(str(folder))}"]
+    return shlex.join(["python", "run.py", *words])
+
+
+def refuse_missing_sources(cfg: DictConfig, names: Sequence[str]) -> None:
+    """StageError for a stage whose source is neither scheduled before it nor finished in the output folder."""
+    for place, name in enumerate(names):
+        source = cfg[name].start_from
+        stage = source.get("stage") if source is not None else None
+        if stage is None or stage in names[:place]:
+            continue
+        where = Path(cfg.output_dir) / stage if cfg.output_dir else None
+        if where is None or outcome_of(where).get("status") != "finished":
+            raise StageError(
+                f"{name} starts from {stage}, which is neither in stages=[{','.join(names)}] nor finished in "
+                f"output_dir={cfg.output_dir}. Add it to stages, give the output_dir that holds it, "
+                f"or ask for a start from scratch with {name}.start_from=null"
+            )

@@ -1,0 +1,127 @@
+"""The house rules that a machine can hold: who may import whom, what must not exist."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "smalldata_vit"
+FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "src" / "hydra_plugins").rglob("*.py"), ROOT / "run.py"])
+
+FLOORS = {
+    "schedules": 0, "randomness": 0, "distributed": 0, "atomic": 0, "output": 0,
+    "results": 1, "manifests": 1, "metrics": 1, "signals": 1, "console": 1, "about": 1,
+    "checkpoints": 2, "store": 2, "backbones": 2, "handoff": 2, "signatures": 1, "config": 2, "contracts": 1,
+    "overrides": 1, "targets": 1,
+    "wandb_process": 1, "wandb_logger": 2, "journal": 3, "optimization": 3, "parts": 3,
+    "methods": 4, "evaluators": 4, "data": 4, "judging": 5, "learners": 6, "flops": 7,
+    "assembly": 7, "start": 8, "running": 9, "stages": 10, "reports": 11, "run": 12,
+}  # fmt: skip
+"""A file imports from lower floors, or from its own folder."""
+
+
+def floor_of(file: Path) -> tuple[str, int]:
+    if file == ROOT / "run.py":
+        return "run", FLOORS["run"]
+    if "hydra_plugins" in file.parts:
+        return "hydra_plugins", 99
+    first = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return first, FLOORS.get(first, -1)
+
+
+def imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_file_has_a_floor() -> None:
+    unknown = {floor_of(f)[0] for f in FILES if floor_of(f)[1] == -1 and f.name != "__init__.py"}
+    assert unknown == set(), f"name the floor of {unknown} in tests/test_architecture.py"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_a_file_imports_only_from_floors_below_its_own(file: Path) -> None:
+    place, floor = floor_of(file)
+    for name in imported(file):
+        match = re.match(r"smalldata_vit\.(\w+)", name)
+        if match and match[1] in FLOORS and match[1] != place:
+            assert FLOORS[match[1]] < floor, f"{file.name} (floor {floor}) imports {match[1]} ({FLOORS[match[1]]})"
+
+
+ALLOWED = {
+    "hydra": {"run", "config", "overrides", "targets", "stages", "assembly", "running", "hydra_plugins"},
+    "omegaconf": {"run", "config", "overrides", "targets", "stages", "running", "store", "assembly", "hydra_plugins"},
+    "lightning": {"stages", "learners", "checkpoints", "signals", "assembly", "data", "wandb_logger"},
+    "wandb": {"wandb_logger", "wandb_process"},
+    "torchmetrics": {"evaluators"},
+    "sklearn": {"evaluators", "parts", "data"},
+    "matplotlib": {"reports"},
+}
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_a_heavy_package_is_imported_only_where_it_belongs(package: str) -> None:
+    users = {floor_of(f)[0] for f in FILES if any(n == package or n.startswith(f"{package}.") for n in imported(f))}
+    assert users <= ALLOWED[package]
+
+
+def test_run_imports_nothing_heavier_than_hydra_at_its_top() -> None:
+    tree = ast.parse((ROOT / "run.py").read_text())
+    top = {a.name for n in tree.body if isinstance(n, ast.Import) for a in n.names}
+    top |= {n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom)}
+    assert not any(name.split(".")[0] in {"torch", "timm", "lightning", "wandb", "torchvision"} for name in top)
+
+
+def test_nobody_names_a_concrete_method_evaluator_or_dataset_but_yaml() -> None:
+    allowed = {"smalldata_vit.evaluators.pixels"}
+    for file in FILES:
+        place = floor_of(file)[0]
+        for name in imported(file):
+            for folder in ("methods", "evaluators"):
+                if name.startswith(f"smalldata_vit.{folder}.") and place != folder:
+                    assert any(name.startswith(a) for a in allowed), f"{file.name} names {name}"
+
+
+@pytest.mark.parametrize("folder", ["methods"])
+def test_files_of_a_folder_of_peers_do_not_import_each_other(folder: str) -> None:
+    for file in (PACKAGE / folder).glob("*.py"):
+        assert not any(n.startswith(f"smalldata_vit.{folder}.") for n in imported(file)), file.name
+
+
+def test_forbidden_names_do_not_exist() -> None:
+    names = re.compile(r"^(utils?|helpers?|misc|common|tools)$")
+    assert [f for f in FILES if names.match(f.stem)] == []
+
+
+
+
+def test_no_function_of_ours_takes_keyword_arguments_it_does_not_name() -> None:
+    found = [
+        f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.args.kwarg is not None
+    ]
+    assert found == []
+
+
+def test_no_error_is_swallowed() -> None:
+    swallowed = [
+        f"{file.name}:{node.lineno}"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ExceptHandler) and len(node.body) == 1 and isinstance(node.body[0], ast.Pass)
+    ]
+    assert swallowed == []
+
+
+def test_yaml_is_never_loaded_in_a_way_that_can_run_code() -> None:
+    unsafe = re.compile(r"yaml\.(unsafe_load|load\b|full_load)|weights_only=False|pickle\.load")
+    assert [f.name for f in FILES if unsafe.search(f.read_text())] == []
