@@ -107,8 +107,8 @@ def course_of(config: Config, images: int, devices: int, method: Method, journal
         pass_size = batch_size
     if devices > 1 and pass_size is None and method.couples_images:
         raise ValueError(
-            f"{type(method).__name__} lets the images of a forward influence each other, so the cut into passes belongs "
-            f"to the recipe: with {devices} devices set pass_size (for example {batch_size // devices})"
+            f"{type(method).__name__} lets the images of a forward influence each other, so the cut into passes "
+            f"belongs to the recipe: with {devices} devices set pass_size (for example {batch_size // devices})"
         )
     if devices > 1 and pass_size is not None and -(-batch_size // pass_size) < devices:
         raise ValueError(
@@ -169,7 +169,9 @@ def build_trainer(config: Config, devices: int, device: torch.device, loggers: l
     )
 
 
-def assemble(config: Config, splits: Splits, folder: Path, journal: Journal, loggers: list[Any], proof: str) -> Assembly:
+def assemble(
+    config: Config, splits: Splits, folder: Path, journal: Journal, loggers: list[Any], proof: str
+) -> Assembly:
     """Everything that a stage needs, or a sentence that says what does not fit."""
     device = device_of(config["trainer"])
     devices = devices_of(config["trainer"], device)
@@ -193,7 +195,9 @@ def assemble(config: Config, splits: Splits, folder: Path, journal: Journal, log
         journal=journal,
         seed=config["seed"],
         proof=proof,
-        save=lambda learner: trainer.save_checkpoint(folder / "checkpoints" / checkpoint_name(learner.step), weights_only=False),
+        save=lambda learner: trainer.save_checkpoint(
+            folder / "checkpoints" / checkpoint_name(learner.step), weights_only=False
+        ),
         save_every_seconds=config["checkpoint_every_seconds"],
         judge_every=None if each is None else max(1, round(each * course.steps_per_epoch)),
         best_by=config["best_by"] if config["select"] == "best" else None,

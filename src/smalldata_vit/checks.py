@@ -19,9 +19,9 @@ SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
 
 
 def suggestion(word: str, known: Iterator[str] | list[str]) -> str:
-    """`: did you mean …?` for the closest of the known words, empty if none is close."""
+    """The end of a sentence: `. Did you mean …?` with the closest of the known words, or just the full stop."""
     close = get_close_matches(word, list(known), n=2, cutoff=0.6)
-    return f": did you mean {' or '.join(close)}?" if close else ""
+    return f". Did you mean {' or '.join(close)}?" if close else "."
 
 
 def misfits(stage: Mapping[str, Any]) -> list[str]:
@@ -30,21 +30,21 @@ def misfits(stage: Mapping[str, Any]) -> list[str]:
     return [*_shape(stage, name), *_values(stage, name), *_lightning(stage["trainer"]), *_targets_of(stage, name)]
 
 
+def no_subtree(stage: str, key: str, value: Any) -> str:
+    """What is said of a scalar where a subtree belongs."""
+    how = f"{stage}.{key}=<option> chooses one" if key in INHERITED + OWN else "it is a mapping with _target_"
+    return f"{stage}.{key} is {value!r}, but a subtree belongs there; {how}"
+
+
 def _shape(stage: Mapping[str, Any], name: str) -> Iterator[str]:
-    """Scalars where subtrees belong."""
-    for group in (*INHERITED, *OWN, "learner", "evaluation_view"):
-        node, many = stage[group], group in ("evaluator", "guidance")
-        if not isinstance(node, Mapping):
-            how = f"{name}.{group}=<option> chooses one" if group in INHERITED + OWN else "it is a mapping with _target_"
-            yield f"{name}.{group} is {node!r}, but a subtree belongs there; {how}"
-        elif not many and "_target_" not in node:
-            yield f"{name}.{group} has no _target_: it is an object to be built"
-        elif group == "evaluator" and "_target_" in node:
-            yield f"{name}.evaluator is one object; it is a mapping from names to evaluators"
-    for group in ("evaluator", "logger"):
-        for key, node in (stage[group] or {}).items() if isinstance(stage[group], Mapping) else ():
-            if key != "_target_" and not (isinstance(node, Mapping) and "_target_" in node):
-                yield f"{group}.{key} is {node!r}, but an object with _target_ belongs there"
+    """Subtrees that are no objects, or not the mapping of objects that they should be."""
+    for key in (*INHERITED, *OWN, "learner", "evaluation_view"):
+        if key not in ("evaluator", "guidance") and "_target_" not in stage[key]:
+            yield f"{name}.{key} has no _target_: it is an object to be built"
+    for key, path in (("evaluator", f"{name}.evaluator"), ("logger", "logger")):
+        for inner, node in (stage[key] or {}).items():
+            if not (isinstance(node, Mapping) and "_target_" in node):
+                yield f"{path}.{inner} is {node!r}, but an object with _target_ belongs there"
 
 
 def _values(stage: Mapping[str, Any], name: str) -> Iterator[str]:

@@ -98,10 +98,10 @@ class Method(nn.Module, ABC):
         """Networks that a later stage may ask for by name (`student`, `teacher`), `encoder` among them."""
         return {"encoder": self.encoder}
 
-    def before_step(self, progress: Progress) -> None:  # noqa: B027
+    def before_step(self, progress: Progress) -> None:
         """Edit gradients after backward, before clipping."""
 
-    def after_step(self, progress: Progress, seen: Mapping[str, Tensor]) -> None:  # noqa: B027
+    def after_step(self, progress: Progress, seen: Mapping[str, Tensor]) -> None:
         """Once per optimizer step that was taken; the only place where buffers change."""
 
 
@@ -145,7 +145,7 @@ class Evaluator(nn.Module, ABC):
     periodic: bool = True
     """Whether it judges every few epochs too, or only at the end of a stage."""
     choose: bool = False
-    """Whether compute() may choose its own hyper-parameters on the judged images: set for the validation split alone."""
+    """Whether compute() may choose its own hyper-parameters on the judged images: for the validation split alone."""
 
     @abstractmethod
     def can_judge(self, method: Method) -> bool:

@@ -11,7 +11,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from smalldata_vit import distributed, randomness
+from smalldata_vit import distributed
 from smalldata_vit.backbones.drop_path import places
 from smalldata_vit.contracts import Batch, Classifier, ImageSet, Loss, Method, Views
 from smalldata_vit.data.module import Course, Pass, Step
@@ -111,7 +111,9 @@ class Learner(lightning.LightningModule, ABC):
         proofs = distributed.objects(self.proof)
         if len(set(proofs)) > 1:
             strangers = [rank for rank, proof in enumerate(proofs) if proof != proofs[0]]
-            raise StrangerError(f"ranks {strangers} run another experiment or see other data than rank 0: is a port shared?")
+            raise StrangerError(
+                f"ranks {strangers} run another experiment or see other data than rank 0: is a port shared?"
+            )
         self.signals.install()
         self.started_at = self.saved_at = time.monotonic()
 
@@ -289,7 +291,9 @@ class Pretraining(Learner):
 
     def watch(self, numbers: Mapping[str, float]) -> None:
         """Name a collapse and the knob to turn, once."""
-        sentence = self.collapse.look({name.removeprefix("train/"): value for name, value in numbers.items()}, self.step)
+        sentence = self.collapse.look(
+            {name.removeprefix("train/"): value for name, value in numbers.items()}, self.step
+        )
         if sentence is not None:
             self.journal.warn(sentence)
 
@@ -300,7 +304,9 @@ class FineTuning(Learner):
     def check_method(self, method: Method) -> None:
         """Only a method that names classes."""
         if not isinstance(method, Classifier):
-            raise TypeError(f"{type(method).__name__} cannot name classes, and a finetune stage needs that: use pretrain")
+            raise TypeError(
+                f"{type(method).__name__} cannot name classes, and a finetune stage needs that: use pretrain"
+            )
 
     def labels(self, index: Tensor) -> Tensor:
         """Those of the images."""

@@ -44,7 +44,12 @@ class Optimization:
     ) -> None:
         self.optimizer, self.lr, self.schedule, self.weight_decay = optimizer, lr, schedule, weight_decay
         self.decays: Decays = decays
-        self.clip_norm, self.clip_kind, self.lr_per_images, self.layer_decay = clip_norm, clip, lr_per_images, layer_decay
+        self.clip_norm, self.clip_kind, self.lr_per_images, self.layer_decay = (
+            clip_norm,
+            clip,
+            lr_per_images,
+            layer_decay,
+        )
 
     def peak(self, batch_size: int) -> float:
         """The effective peak learning rate for global batches of this size."""

@@ -61,7 +61,13 @@ def run_stage(cfg: DictConfig, name: str, target: Path, typed: Sequence[str]) ->
 
 
 def lead_or_record(
-    config: dict[str, Any], splits: Splits, source: Source, key: str, folder: Path, typed: Sequence[str], results: Results
+    config: dict[str, Any],
+    splits: Splits,
+    source: Source,
+    key: str,
+    folder: Path,
+    typed: Sequence[str],
+    results: Results,
 ) -> Mapping[str, Any]:
     """Lead the stage; a failure is written down before it goes on its way."""
     try:
@@ -177,9 +183,7 @@ def judge_at_end(config: Mapping[str, Any], stage: Assembly, folder: Path) -> di
     return numbers
 
 
-def finish(
-    config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, journal: Journal
-) -> dict[str, Any]:
+def finish(config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, journal: Journal) -> dict[str, Any]:
     """The outcome of a stage that reached its last step."""
     learner, course = stage.learner, stage.learner.course
     numbers = judge_at_end(config, stage, folder)

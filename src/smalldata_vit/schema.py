@@ -86,7 +86,7 @@ class Root:
     arch: Any = MISSING
     method: Any = MISSING
     guidance: Any = field(default_factory=dict)
-    trainer: Trainer = MISSING
+    trainer: Trainer = field(default_factory=Trainer)
     logger: Any = field(default_factory=dict)
     pretrain: Stage = field(default_factory=Stage)
     finetune: Stage = field(default_factory=Stage)

@@ -41,7 +41,9 @@ class Source:
             folder = target / start_from["stage"]
             outcome = outcome_of(folder)
             if outcome.get("status") != "finished":
-                raise FileNotFoundError(f"{folder} holds no finished stage to start from; run {start_from['stage']} first")
+                raise FileNotFoundError(
+                    f"{folder} holds no finished stage to start from; run {start_from['stage']} first"
+                )
             family = "best" if outcome["selected"]["rule"] == "best" else "step"
             found = newest_whole(folder / "checkpoints", family)
             if found is None:
@@ -82,7 +84,9 @@ def begin_head(rule: str, stage: Assembly, source: Source, journal: Journal, rec
         return
     method = stage.method
     if not isinstance(method, Classifier):
-        raise ValueError(f"start_from.head={rule}, but {type(method).__name__} has no head that names classes: head=new")
+        raise ValueError(
+            f"start_from.head={rule}, but {type(method).__name__} has no head that names classes: head=new"
+        )
     if rule == "keep":
         assert source.file is not None
         state, _ = handoff.read_weights(source.file, "head")

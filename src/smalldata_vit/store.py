@@ -29,7 +29,7 @@ def refuse_change(config: Mapping[str, Any], key: str, link: Path) -> None:
     if not written.exists() or read_json(link / "key.json") == key:
         return
     old = OmegaConf.to_container(OmegaConf.load(written))
-    lines = differences(old, {k: v for k, v in config.items()})
+    lines = differences(old, dict(config))
     changed = "; ".join(lines[:10]) or "the images, or the stage that it starts from"
     raise ChangedStage(
         f"{link} was made with other settings: {changed}. Give another output_dir, or the old settings to continue"

@@ -4,7 +4,7 @@ A view's numbers stand in a row of their own, so its parameters depend on nothin
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ Probability = float | Sequence[float]
 """Of being applied: one number, or one for each view of the group."""
 
 
+@runtime_checkable
 class Operation(Protocol):
     """Something done to views, with parameters of its own for each."""
 

@@ -69,7 +69,7 @@ class ColourJitter:
         return images
 
 
-class Grey:
+class Grayscale:
     """Luminance in all three channels; `probability` for each view."""
 
     numbers = 1
@@ -83,7 +83,7 @@ class Grey:
 
     def __call__(self, images: Float[Tensor, "n 3 H W"], choices: Choices) -> Float[Tensor, "n 3 H W"]:
         """Some of the views in grey."""
-        return on_rows(images, choices["on"], lambda chosen: luminance(chosen).expand_as(chosen))
+        return on_rows(images, choices["on"], lambda chosen: luminance(chosen).repeat(1, 3, 1, 1))
 
 
 class Solarize:

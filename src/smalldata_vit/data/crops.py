@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ TRIES = 10
 """Candidates for a box before the central one is taken, as in torchvision."""
 
 
+@runtime_checkable
 class Crop(Protocol):
     """How the box of a view is drawn and its pixels are made."""
 
@@ -136,19 +137,18 @@ class PaddedCrop:
         return views.flatten(0, 1).float().div_(255)
 
     def _squares(self, pictures: Pictures, size: int) -> UInt8[Tensor, "B 3 S S"]:
-        if isinstance(pictures, Tensor) and pictures.shape[-2:] == (size, size):
-            return pictures
-        resized = [resized_picture(picture, (size, size), self.interpolation) for picture in pictures]
-        return torch.stack(resized)
+        if isinstance(pictures, Tensor):
+            return resized(pictures, (size, size), self.interpolation)
+        return torch.cat([resized(picture[None], (size, size), self.interpolation) for picture in pictures])
 
 
-def resized_picture(
-    picture: UInt8[Tensor, "3 H W"], sides: tuple[int, int], interpolation: Interpolation
-) -> UInt8[Tensor, "3 h w"]:
-    """The whole picture at (height, width), antialiased, rounded to 8 bits."""
-    if picture.shape[-2:] == sides:
-        return picture
-    if picture.device.type == "cpu":
-        return F.interpolate(picture[None], sides, mode=interpolation, antialias=True)[0]
-    made = F.interpolate(picture[None].float(), sides, mode=interpolation, antialias=True)[0]
+def resized(
+    pictures: UInt8[Tensor, "B 3 H W"], sides: tuple[int, int], interpolation: Interpolation
+) -> UInt8[Tensor, "B 3 h w"]:
+    """Whole pictures at (height, width), antialiased, rounded to 8 bits."""
+    if pictures.shape[-2:] == sides:
+        return pictures
+    if pictures.device.type == "cpu":
+        return F.interpolate(pictures, sides, mode=interpolation, antialias=True)
+    made = F.interpolate(pictures.float(), sides, mode=interpolation, antialias=True)
     return made.round_().clamp_(0, 255).to(torch.uint8)

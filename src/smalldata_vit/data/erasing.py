@@ -42,7 +42,7 @@ class RandomErasing:
         self.numbers = 2 * tries + 4
 
     def draw(self, uniform: Numbers, size: int) -> Choices:
-        """`box` (B, V, 4): top, left, height, width in pixels of the view, all zero for none; `seed` (B, V) of noise."""
+        """`box` (B, V, 4): top, left, height, width in pixels of the view, zero for none; `seed` (B, V) of noise."""
         area = size * size * between(uniform[..., 4 : 4 + self.tries], *self.scale)
         form = uniform[..., 4 + self.tries :]
         low, high = self.ratio

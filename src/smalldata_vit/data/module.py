@@ -107,7 +107,9 @@ class ImageData(lightning.LightningDataModule):
         ahead: steps drawn in advance.
     """
 
-    def __init__(self, views: Views, heights: Tensor, widths: Tensor, course: Course, seed: int, ahead: int = 4) -> None:
+    def __init__(
+        self, views: Views, heights: Tensor, widths: Tensor, course: Course, seed: int, ahead: int = 4
+    ) -> None:
         super().__init__()
         self.views, self.course, self.seed, self.ahead = views, course, seed, ahead
         self.heights, self.widths = heights.cpu(), widths.cpu()

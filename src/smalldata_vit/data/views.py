@@ -6,18 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from smalldata_vit import randomness
 from smalldata_vit.contracts import Pictures
-from smalldata_vit.data.blur import GaussianBlur
-from smalldata_vit.data.choices import Choices, Numbers, Operation, Probability, happens
-from smalldata_vit.data.colour import ColourJitter, Grey, Solarize
-from smalldata_vit.data.crops import Crop, resized_picture
-from smalldata_vit.data.erasing import RandomErasing
+from smalldata_vit.data.choices import Choices
+from smalldata_vit.data.crops import resized
+from smalldata_vit.data.groups import ViewGroup
 from smalldata_vit.data.resampling import Interpolation
-from smalldata_vit.data.rotation import Rotation
 
 CHUNK_PIXELS = 2**17
 """Pixels of views that a CPU makes at a time, so that they stay in its cache; an accelerator makes all at once."""
@@ -47,83 +43,6 @@ class Drawn:
                 for group in self.groups
             ]
         )
-
-
-class ViewGroup:
-    """Equally large views of each image. The order of operations is that of the arguments.
-
-    Arguments:
-        count: V, views of an image; 0 leaves the group out.
-        crop: where a view is cut.
-        size: side of a view in pixels; or
-        size_ratio: side as a share of the stage's image size.
-        flip, grey: probabilities, one number or a list with one for each view, as everywhere.
-        policy: AutoAugment or RandAugment.
-        erasing: of normalised values.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        crop: Crop,
-        size: int | None = None,
-        size_ratio: float | None = None,
-        flip: Probability = 0.0,
-        rotation: Rotation | None = None,
-        jitter: ColourJitter | None = None,
-        grey: Probability = 0.0,
-        blur: GaussianBlur | None = None,
-        solarize: Solarize | None = None,
-        policy: Operation | None = None,
-        erasing: RandomErasing | None = None,
-    ) -> None:
-        if (size is None) == (size_ratio is None):
-            raise ValueError(f"size={size}, size_ratio={size_ratio}: exactly one of them gives the side of a view")
-        self.count, self.crop, self.flip, self.erasing = count, crop, flip, erasing
-        self.size, self.size_ratio = size, size_ratio
-        given = {"rotation": rotation, "jitter": jitter, "grey": Grey(grey), "blur": blur, "solarize": solarize}
-        self.operations: dict[str, Operation] = {
-            name: operation for name, operation in {**given, "policy": policy}.items() if operation is not None
-        }
-
-    def side(self, image_size: int) -> int:
-        """Pixels of a view's side; ValueError if the ratio gives no whole number."""
-        if self.size is not None:
-            return self.size
-        side = image_size * float(self.size_ratio or 0)
-        if side < 1 or abs(side - round(side)) > 1e-6:
-            raise ValueError(
-                f"size_ratio={self.size_ratio} of image_size={image_size} is {side:g} pixels: give a ratio that makes "
-                f"whole pixels, for example {max(1, round(side))}/{image_size}, or size={max(1, round(side))}"
-            )
-        return round(side)
-
-    def draw(
-        self, stream: tuple[int | str, ...], heights: Int[Tensor, " B"], widths: Int[Tensor, " B"], side: int
-    ) -> dict[str, Choices]:
-        """All choices; an operation's numbers come from a generator of its own, so each can change alone."""
-
-        def uniform(name: str, numbers: int) -> Numbers:
-            return randomness.generator(*stream, name).random((len(heights), self.count, numbers))
-
-        boxes = self.crop.draw(uniform("crop", self.crop.numbers), heights.numpy(), widths.numpy(), side)
-        drawn = {"crop": {"box": boxes, "flip": happens(uniform("flip", 1)[..., 0], self.flip)}}
-        for name, operation in self.operations.items():
-            drawn[name] = operation.draw(uniform(name, operation.numbers))
-        if self.erasing is not None:
-            drawn["erasing"] = self.erasing.draw(uniform("erasing", self.erasing.numbers), side)
-        return drawn
-
-    def make(
-        self, pictures: Pictures, drawn: Mapping[str, Choices], side: int, mean: Tensor, std: Tensor
-    ) -> Float[Tensor, "n 3 side side"]:
-        """The normalised views of some pictures, view after view of each, n = B V."""
-        images = self.crop(pictures, drawn["crop"]["box"], drawn["crop"]["flip"], side)
-        flat = {name: {key: value.flatten(0, 1) for key, value in c.items()} for name, c in drawn.items()}
-        for name, operation in self.operations.items():
-            images = operation(images, flat[name])
-        images = images.sub_(mean).div_(std)
-        return images if self.erasing is None else self.erasing(images, flat["erasing"], mean, std)
 
 
 class AugmentedViews:
@@ -206,23 +125,26 @@ class PlainView:
     ) -> None:
         if resize_ratio < 1:
             raise ValueError(f"resize_ratio={resize_ratio} is below 1: the cut would be larger than the picture")
-        self.image_size, self.resized = image_size, round(image_size * resize_ratio)
+        self.image_size, self.shorter = image_size, round(image_size * resize_ratio)
         self.interpolation: Interpolation = interpolation
         self.mode, self.mean, self.std = mode, per_channel(mean), per_channel(std)
 
     @torch.no_grad()
     def __call__(self, pictures: Pictures) -> Float[Tensor, "B 3 S S"]:
         """The pictures, float32, on their device."""
-        seen = torch.stack([self._middle(picture) for picture in pictures])
+        if isinstance(pictures, Tensor):
+            seen = self._middle(pictures)
+        else:
+            seen = torch.cat([self._middle(picture[None]) for picture in pictures])
         return seen.float().div_(255).sub_(self.mean.to(seen.device)).div_(self.std.to(seen.device))
 
-    def _middle(self, picture: Tensor) -> Tensor:
-        height, width = picture.shape[-2:]
-        longer = int(self.resized * max(height, width) / min(height, width)) if self.mode == "shorter" else self.resized
-        sides = (longer, self.resized) if height > width else (self.resized, longer)
-        resized = resized_picture(picture, sides, self.interpolation)
+    def _middle(self, pictures: UInt8[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B 3 S S"]:
+        height, width = pictures.shape[-2:]
+        longer = int(self.shorter * max(height, width) / min(height, width)) if self.mode == "shorter" else self.shorter
+        sides = (longer, self.shorter) if height > width else (self.shorter, longer)
+        whole = resized(pictures, sides, self.interpolation)
         top, left = (round((side - self.image_size) / 2) for side in sides)
-        return resized[:, top : top + self.image_size, left : left + self.image_size]
+        return whole[..., top : top + self.image_size, left : left + self.image_size]
 
 
 def per_channel(values: Sequence[float]) -> Float[Tensor, "3 1 1"]:

@@ -1,0 +1,135 @@
+"""One job of a sweep: a process of its own with a clean environment, whose output is kept in its folder."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+LEAKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_", "PL_", "TORCHELASTIC_")
+"""Environment variables (or their beginnings) by which a process belongs to a process group; not for jobs."""
+OF_ONE_COMMAND = ("SMALLDATA_VIT_PARENT", "SMALLDATA_VIT_FOLDER", "SMALLDATA_VIT_RESUME")
+"""What a command tells its own stages and ranks."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass
+class Job:
+    """One command of a sweep.
+
+    Arguments:
+        words: what is its own among the sweep's overrides, for people.
+        overrides: everything it is started with.
+    """
+
+    number: int
+    words: Sequence[str]
+    overrides: Sequence[str]
+    folder: Path
+    script: Path
+    status: int | None = None
+    seconds: float = 0.0
+
+    _alive: ClassVar[list["Job"]] = []
+
+    @property
+    def described(self) -> str:
+        """Its own overrides."""
+        return " ".join(self.words) or "(as it is)"
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in a word."""
+        named = {None: "not started", 0: "finished", 130: "interrupted", 143: "interrupted"}
+        return "running" if self in Job._alive else named.get(self.status, f"failed ({self.status})")
+
+    @classmethod
+    def alive(cls) -> list["Job"]:
+        """The jobs whose processes run now."""
+        return list(cls._alive)
+
+    def typed_command(self) -> list[str]:
+        """The command as one would type it."""
+        return ["python", self.script.name, *self.overrides]
+
+    def start(self, shown: bool, threads: int | None) -> None:
+        """Start the process, in a session of its own so that a terminal's Ctrl-C reaches it through us alone, and once.
+
+        `shown`: its output goes to the terminal too; `threads`: None leaves them as they are.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.began = time.monotonic()
+        self.log = (self.folder / "job.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, str(self.script), *self.overrides],
+            env=environment(threads),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if shown else self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        Job._alive.append(self)
+        self.copier = threading.Thread(target=self._copy, daemon=True) if shown else None
+        if self.copier is not None:
+            self.copier.start()
+
+    def _copy(self) -> None:
+        """Output to the log and to the terminal, as it comes."""
+        assert self.process.stdout is not None
+        while chunk := os.read(self.process.stdout.fileno(), 65536):
+            self.log.write(chunk)
+            self.log.flush()
+            sys.stdout.write(chunk.decode(errors="replace"))
+            sys.stdout.flush()
+
+    def ended(self) -> bool:
+        """Whether the process is over; then nothing it started is left."""
+        returned = self.process.poll()
+        if returned is None:
+            return False
+        self._kill_group()
+        if self.copier is not None:
+            self.copier.join(timeout=10)
+        self.log.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.status = returned if returned >= 0 else 128 - returned
+        self.seconds = time.monotonic() - self.began
+        Job._alive.remove(self)
+        return True
+
+    def tell(self, number: int) -> None:
+        """Pass a signal on to the job's own process, which tells its stages."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End the process and everything it started, at once."""
+        self._kill_group()
+        self.process.wait()
+        if self in Job._alive:
+            self.ended()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def last_words(self) -> str:
+        """The last line of its log that is not empty."""
+        file = self.folder / "job.log"
+        lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+        said = [line.strip() for line in lines if line.strip()]
+        errors = [line for line in said if line.startswith("error:")]
+        return (errors or said or ["it said nothing"])[-1]
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """This process's environment without what ties it to a process group, and with so many threads."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(LEAKS) and k not in OF_ONE_COMMAND}
+    return kept | ({} if threads is None else dict.fromkeys(THREADS, str(threads)))

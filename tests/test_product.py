@@ -1,0 +1,124 @@
+"""Every choice with every other: it composes, passes the check, is built without memory and runs a forward at every
+view size, or is refused with the numbers. What is refused stands in `refusals.txt`, so that none comes unseen."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from torch import Tensor
+
+from smalldata_vit import config
+from smalldata_vit.contracts import Batch, Classifier, DataFacts
+from smalldata_vit.schedules import Progress
+
+REFUSALS = Path(__file__).parent / "refusals.txt"
+GROUPS = ("dataset", "arch", "method", "guidance")
+OTHERS = ("views", "evaluator", "optimization", "trainer", "logger")
+GIVEN = {"folder": ("dataset.root=photographs", "dataset.num_classes=3", "dataset.image_size=32")}
+"""What an option cannot be composed without."""
+
+
+def words_for(choices: dict[str, str]) -> list[str]:
+    words = [f"{group}={name}" for group, name in choices.items()]
+    return words + [word for name in choices.values() for word in GIVEN.get(name, ())]
+
+
+def check(choices: dict[str, str]) -> str | None:
+    """None if every stage of these choices runs, else why it is refused."""
+    try:
+        cfg = config.compose(words_for(choices))
+        config.check(cfg)
+        for stage in cfg.stages:
+            forward(config.stage_config(cfg, stage))
+    except (config.ConfigError, ValueError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def forward(stage: dict[str, object]) -> None:
+    """Build the stage's method on the meta device and send two images through every group of views."""
+    size = int(stage["image_size"])  # type: ignore[call-overload]
+    facts = DataFacts(20, stage["dataset"]["num_classes"] or 3, size, (0.5,) * 3, (0.25,) * 3)  # type: ignore[index]
+    views = instantiate(stage["views"], _convert_="all")(image_size=size, mean=facts.mean, std=facts.std)
+    pictures = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+    sides = torch.full((2,), size)
+    made, boxes, flips = views(pictures, views.draw(0, 0, sides, sides))
+    with torch.device("meta"):
+        backbone = instantiate(stage["arch"], _convert_="all")
+        method = instantiate(stage["method"], _convert_="all")(backbone=backbone, facts=facts)
+
+        def meta(group: Tensor) -> Tensor:
+            return torch.empty(group.shape, dtype=group.dtype)
+
+        label = torch.empty(2, dtype=torch.int64)
+        batch = Batch([meta(v) for v in made], [meta(b) for b in boxes], [meta(f) for f in flips], label, label, 0)
+        loss = method(batch, Progress(0, 10, 5))
+    assert loss.total.shape == ()
+    assert isinstance(method, Classifier) == bool(stage["reads_labels"])
+
+
+def named(choices: dict[str, str]) -> str:
+    return " ".join(f"{group}={name}" for group, name in sorted(choices.items()))
+
+
+def pairs() -> Iterator[dict[str, str]]:
+    for one, other in (("dataset", "arch"), ("arch", "method"), ("method", "guidance")):
+        for first, second in itertools.product(config.options(one), config.options(other)):
+            yield {one: first, other: second}
+
+
+def triples(n: int) -> list[dict[str, str]]:
+    whole = list(itertools.product(*(config.options(group) for group in GROUPS[:3])))
+    chosen = random.Random(0).sample(whole, min(n, len(whole)))
+    return [dict(zip(GROUPS, names, strict=False)) for names in chosen]
+
+
+def refused(combinations: list[dict[str, str]]) -> dict[str, str]:
+    found = {named(choices): check(choices) for choices in combinations}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def listed() -> dict[str, str]:
+    lines = [line for line in REFUSALS.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def assert_as_listed(combinations: list[dict[str, str]]) -> None:
+    names = {named(choices) for choices in combinations}
+    expected = {name: why for name, why in listed().items() if name in names}
+    assert refused(combinations) == expected
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_option_runs_with_the_defaults_of_the_others_or_is_refused_as_listed(group: str) -> None:
+    assert_as_listed([{group: name} for name in config.options(group)])
+
+
+@pytest.mark.parametrize("group", OTHERS)
+def test_every_option_of_the_other_groups_composes_and_passes_the_check(group: str) -> None:
+    for name in config.options(group):
+        words = [f"{group}=[{name}]"] if group in ("evaluator", "logger") else [f"{group}={name}"]
+        config.check(config.compose(words))
+
+
+def test_all_pairs_run_or_are_refused_as_listed() -> None:
+    assert_as_listed(list(pairs()))
+
+
+def test_two_hundred_triples_run_or_are_refused_as_listed() -> None:
+    assert_as_listed(triples(200))
+
+
+@pytest.mark.slow
+def test_the_whole_product_runs_or_is_refused_as_listed() -> None:
+    whole = itertools.product(*(config.options(group) for group in GROUPS))
+    assert_as_listed([dict(zip(GROUPS, names, strict=True)) for names in whole])
+
+
+def test_a_refusal_names_the_numbers() -> None:
+    without = [name for name, why in listed().items() if not any(letter.isdigit() for letter in why)]
+    assert without == []
