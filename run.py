@@ -47,15 +47,26 @@ def refuse(error: Exception, status: int = 2) -> int:
 
 def help_text() -> str:
     """Groups with their options, what else can be set, and examples."""
-    groups = ("dataset", "arch", "method", "guidance", "views", "evaluator", "optimization", "trainer", "logger", "experiment")
+    groups = (
+        "dataset",
+        "arch",
+        "method",
+        "guidance",
+        "views",
+        "evaluator",
+        "optimization",
+        "trainer",
+        "logger",
+        "experiment",
+    )
     lines = [f"  {group + '=':14}{', '.join(config.options(group)) or '(none yet)'}" for group in groups]
     return "\n".join(
         (
             "Usage: python run.py [-m] [group=option | key=value]...\n",
             "Groups and their options (a stage may have its own: pretrain.dataset=flowers102):",
             *lines,
-            "\nKeys: seed= stages=[pretrain,finetune] output_dir= name= tags=[…] debug=true (two steps a stage), and those",
-            "of each stage: pretrain.epochs= finetune.batch_size= finetune.optimization.lr= …; --cfg job shows them all.",
+            "\nKeys: seed= stages=[pretrain,finetune] output_dir= name= tags=[…] debug=true (two steps a stage);",
+            "of each stage: pretrain.epochs= finetune.batch_size= finetune.optimization.lr= …; --cfg job shows all.",
             "-m runs every combination of values with commas, each in a process of its own.",
             f"\nExamples:\n{EXAMPLES}",
         )

@@ -1,11 +1,13 @@
 """Whether every `_target_` of a stage may be named, exists, and takes what it is given; all misfits at once."""
 
+import ast
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from smalldata_vit import signatures
+from smalldata_vit.annotations import fits
 from smalldata_vit.schema import ALLOWED_FOR_TRAINER, ALLOWED_VALUES, INHERITED, OWN, STAGES
 from smalldata_vit.words import NOT_FOR_LIGHTNING
 
@@ -15,13 +17,23 @@ ALLOW = "SMALLDATA_VIT_ALLOW"
 THIRD_PARTY = frozenset({"lightning.Trainer", "torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD"})
 """Callables of others that a `_target_` may name; any more would be a way to run anything."""
 
+GIVEN_LATER = {
+    "method": frozenset({"backbone", "facts"}),
+    "views": frozenset({"image_size", "mean", "std"}),
+    "evaluation_view": frozenset({"image_size", "mean", "std"}),
+    "arch": frozenset[str](),
+    "schedule": frozenset({"peak"}),
+    "optimizer": frozenset({"params", "lr"}),
+}
+"""Arguments that our code passes to factories under these keys; of any other factory what is missing cannot be told."""
+
 SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
 
 
-def suggestion(word: str, known: Iterator[str] | list[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a sentence: `. Did you mean …?` with the closest of the known words, or just the full stop."""
-    close = get_close_matches(word, list(known), n=2, cutoff=0.6)
-    return f". Did you mean {' or '.join(close)}?" if close else "."
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f". Did you mean {close[0]}?" if close else "."
 
 
 def misfits(stage: Mapping[str, Any]) -> list[str]:
@@ -58,8 +70,17 @@ def _values(stage: Mapping[str, Any], name: str) -> Iterator[str]:
     for key, words in ALLOWED_FOR_TRAINER.items():
         value = stage["trainer"][key]
         if isinstance(value, str) and value not in words:
-            yield f"trainer.{key}={value} is none of {', '.join(words)}{suggestion(value, list(words))}"
-    for key in ("epochs", "steps", "batch_size", "pass_size", "passes_per_epoch", "evaluate_every_epochs", "image_size"):
+            numbers = " and no number" if key in ("devices", "max_batch") else ""
+            yield f"trainer.{key}={value} is none of {', '.join(words)}{numbers}{suggestion(value, words)}"
+    for key in (
+        "epochs",
+        "steps",
+        "batch_size",
+        "pass_size",
+        "passes_per_epoch",
+        "evaluate_every_epochs",
+        "image_size",
+    ):
         if stage[key] is not None and stage[key] <= 0:
             yield f"{name}.{key}={stage[key]} must be more than 0"
     if stage["seed"] < 0:
@@ -80,7 +101,7 @@ def _values(stage: Mapping[str, Any], name: str) -> Iterator[str]:
 def _lightning(trainer: Mapping[str, Any]) -> Iterator[str]:
     """Arguments of Lightning's Trainer that would contradict a stage."""
     if not isinstance(trainer["lightning"], Mapping):
-        yield f"trainer.lightning is {trainer['lightning']!r}, but a subtree belongs there: trainer.lightning.<argument>="
+        yield f"trainer.lightning is {trainer['lightning']!r}, but a subtree belongs there: trainer.lightning.<key>="
         return
     for key in trainer["lightning"]:
         if key in NOT_FOR_LIGHTNING:
@@ -115,7 +136,7 @@ def _target(node: Mapping[str, Any], path: str) -> Iterator[str]:
         )
         return
     if taken is None:
-        yield f"{path}._target_={target} does not exist{suggestion(target, siblings(target))}"
+        yield f"{path}._target_={target} does not exist{suggestion(target, signatures.defined_in(target.rpartition('.')[0]))}"
         return
     given = {key: value for key, value in node.items() if key not in SPECIAL}
     names = list(taken.parameters)
@@ -123,16 +144,18 @@ def _target(node: Mapping[str, Any], path: str) -> Iterator[str]:
         if key not in taken.parameters:
             if not taken.takes_anything:
                 yield f"{path}.{key}: {target} takes no {key}{suggestion(key, names)} It takes {', '.join(names)}"
-        elif not signatures.fits(value, taken.parameters[key].annotation, taken.module):
+        elif not fits(value, taken.parameters[key].annotation, taken.module):
             yield _unfit(f"{path}.{key}", value, taken, key)
-    absent = [key for key, parameter in taken.parameters.items() if parameter.required and key not in given]
-    if absent and not node.get("_partial_", False):
+    later = GIVEN_LATER.get(path.rpartition(".")[2]) if node.get("_partial_", False) else frozenset()
+    needed = [key for key, parameter in taken.parameters.items() if parameter.required and later is not None]
+    absent = [key for key in needed if key not in given and key not in (later or ())]
+    if absent:
         yield f"{path}: {target} also needs {', '.join(absent)}. It takes {', '.join(names)}"
 
 
 def _unfit(path: str, value: Any, taken: signatures.Signature, key: str) -> str:
     annotation = taken.parameters[key].annotation
-    wanted = "" if annotation is None else signatures.ast.unparse(annotation)
+    wanted = "" if annotation is None else ast.unparse(annotation)
     hint = ""
     if isinstance(value, str) and value.lower() in ("yes", "no", "on", "off", "none"):
         hint = " (nothing at all is null, a truth value is true or false)"
@@ -145,16 +168,9 @@ def allowed(target: str, named: str = "") -> bool:
     A module of ours passes on names of others (`from os import replace`): only what it defines itself is allowed.
     """
     packages = ["smalldata_vit", *filter(None, (p.strip() for p in os.environ.get(ALLOW, "").split(",")))]
-    return target in THIRD_PARTY or named in THIRD_PARTY or any(target.startswith(f"{package}.") for package in packages)
-
-
-def siblings(target: str) -> list[str]:
-    """What the module of a target defines, for a suggestion."""
-    path = target.rpartition(".")[0]
-    inside = signatures.module(path)
-    if inside is None:
-        return []
-    return [f"{path}.{s.name}" for s in inside.body if isinstance(s, signatures.ast.ClassDef | signatures.ast.FunctionDef)]
+    return (
+        target in THIRD_PARTY or named in THIRD_PARTY or any(target.startswith(f"{package}.") for package in packages)
+    )
 
 
 def stage_misfits(stages: list[str]) -> list[str]:

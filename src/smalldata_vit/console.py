@@ -123,9 +123,11 @@ def set_up_log(path: Path | None) -> None:
 
 
 class _OnConsole(logging.Handler):
-    """Lines on the one console, above a bar when there is one."""
+    """Lines on the one console, above a bar when there is one; what libraries remark is in the log file only."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not record.name.startswith("smalldata_vit") and record.levelno < logging.ERROR:
+            return
         text = self.format(record)
         console().print(
             text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}", markup=False

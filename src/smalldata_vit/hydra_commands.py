@@ -35,12 +35,13 @@ def sweep(words: Sequence[str]) -> int:
     only the plan of each job brings in.
     """
     flags = [word for word in words if word.startswith("-")]
-    typed = rewrite(word for word in words if not word.startswith("-"))
-    told = [word for word in typed if config.is_sweep(word) or parts(word)[1].startswith(("hydra.", "hydra/"))]
+    hydras = [word for word in words if parts(word)[1].startswith(("hydra.", "hydra/"))]
+    typed = rewrite(word for word in words if word not in {*flags, *hydras})
+    swept = [word for word in typed if config.is_sweep(word)]
     folder = sweep_folder(typed)
-    task = Sweep([word for word in typed if word not in told], folder)
+    task = Sweep([word for word in typed if word not in swept], folder)
     try:
-        through_hydra(task, ["--multirun", *flags, *told, f"hydra.sweep.dir={quoted(str(folder))}"])
+        through_hydra(task, ["--multirun", *flags, *hydras, *swept, f"hydra.sweep.dir={quoted(str(folder))}"])
     except SystemExit:
         if task.refused is None:
             raise
@@ -60,7 +61,7 @@ def show(words: Sequence[str], resolve: bool, package: str | None) -> int:
 
 def with_plan(words: Sequence[str]) -> list[str]:
     """The words as Hydra takes them, with the plan that our composition would choose."""
-    places = [place for place, word in enumerate(words) if not word.startswith("-") and "=" in word]
+    places = [p for p, word in enumerate(words) if not word.startswith(("-", "hydra.", "hydra/")) and "=" in word]
     typed = rewrite(words[place] for place in places)
     rest = [word for place, word in enumerate(words) if place not in places]
     if any(parts(word)[1] == "plan" for word in typed) or "--shell-completion" in rest or "-sc" in rest:

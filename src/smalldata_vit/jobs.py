@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-LEAKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_", "PL_", "TORCHELASTIC_")
+LEAKS = (
+    "LOCAL_RANK",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "MASTER_",
+    "PL_",
+    "TORCHELASTIC_",
+)
 """Environment variables (or their beginnings) by which a process belongs to a process group; not for jobs."""
 OF_ONE_COMMAND = ("SMALLDATA_VIT_PARENT", "SMALLDATA_VIT_FOLDER", "SMALLDATA_VIT_RESUME")
 """What a command tells its own stages and ranks."""

@@ -102,10 +102,6 @@ class Learner(lightning.LightningModule, ABC):
         """One optimizer over what trains."""
         return self.optimization.build(self.method, self.course.batch_size)
 
-    def transfer_batch_to_device(self, batch: Step, device: torch.device, dataloader_idx: int) -> Step:
-        """Leave the step where it is: its passes go to the device one by one."""
-        return batch
-
     def on_train_start(self) -> None:
         """Ranks prove that they belong together; then our signal flags, over Lightning's handlers."""
         proofs = distributed.objects(self.proof)

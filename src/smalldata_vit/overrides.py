@@ -35,12 +35,12 @@ def put(cfg: DictConfig, override: Override) -> None:
     """Do what a word asks for; ConfigError for an unknown key or a value of the wrong type."""
     word, key = str(override.input_line), override.key_or_group
     if override.package is not None or override.is_sweep_override():
-        reason = "several values make a sweep, and need -m" if override.is_sweep_override() else "there is no such group"
+        reason = (
+            "several values make a sweep, and need -m" if override.is_sweep_override() else "there is no such group"
+        )
         raise ConfigError(f"{word}: {reason}")
-    force = override.is_add() or override.is_force_add()
     open_start_from(cfg, key)
-    if not force or OmegaConf.select(cfg, key.partition(".")[0], throw_on_missing=False) is None:
-        force = locate(cfg, key, word) or force
+    force = locate(cfg, key, word, adds=override.is_add() or override.is_force_add())
     try:
         if override.is_delete():
             delete(cfg, key)
@@ -66,14 +66,20 @@ def delete(cfg: DictConfig, key: str) -> None:
         del (OmegaConf.select(cfg, above) if above else cfg)[last]
 
 
-def locate(cfg: DictConfig, key: str, word: str) -> bool:
-    """Whether a key is new and may be: an argument that its `_target_` takes and no YAML names; else ConfigError."""
+def locate(cfg: DictConfig, key: str, word: str, adds: bool) -> bool:
+    """Whether a key is new and may be, False if it is there; ConfigError for one that may not.
+
+    New may be: an argument that its `_target_` takes and no YAML names; and, with the sign `+` (`adds`), anything in a
+    subtree that a group brought in.
+    """
     node: Any = cfg
     names = key.split(".")
     for place, name in enumerate(names):
         if isinstance(node, ListConfig):
             if not name.isdigit() or int(name) >= len(node):
-                raise ConfigError(f"{word}: {'.'.join(names[:place])} is a list of {len(node)}; there is no entry {name}")
+                raise ConfigError(
+                    f"{word}: {'.'.join(names[:place])} is a list of {len(node)}; there is no entry {name}"
+                )
             node = node._get_node(int(name))
             continue
         if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
@@ -81,11 +87,12 @@ def locate(cfg: DictConfig, key: str, word: str) -> bool:
             raise ConfigError(f"{word}: {'.'.join(names[:place])} is {held!r} here, so it has no {name}")
         if name not in node:
             taken = taken_by(node)
-            if place == len(names) - 1 and name in taken:
+            if (name in taken and place == len(names) - 1) or (adds and OmegaConf.get_type(node) is dict):
                 return True
             close = get_close_matches(name, taken, n=1)
-            said = f". Did you mean {'.'.join([*names[:place], close[0]])}?" if close else near(cfg, key)
-            raise ConfigError(f"{word}: there is no key {'.'.join(names[: place + 1])}{said}")
+            here = ".".join(names[: place + 1])
+            said = f". Did you mean {'.'.join([*names[:place], close[0]])}?" if close else near(cfg, here)
+            raise ConfigError(f"{word}: there is no key {here}{said}")
         node = node._get_node(name)
     return False
 
@@ -98,14 +105,14 @@ def taken_by(node: DictConfig) -> list[str]:
 
 
 def near(cfg: DictConfig, key: str) -> str:
-    """The end of a sentence: `. Did you mean …?` with the known keys closest to an unknown one, by their whole path or by their last name."""
+    """The end of a sentence: the known keys closest to an unknown one, by their whole path or their last name."""
     known = list(leaves(OmegaConf.to_container(cfg, resolve=False)))
     inner = {above for path in known for above in ancestors(path)} | set(known)
     last = key.rpartition(".")[2]
     by_last = sorted(path for path in inner if path.rpartition(".")[2] == last)
     depth = key.count(".")
-    close = get_close_matches(key, sorted(p for p in inner if p.count(".") == depth), n=2, cutoff=0.75)
-    found = (close or by_last or get_close_matches(key, sorted(inner), n=2, cutoff=0.6))[:3]
+    close = get_close_matches(key, sorted(p for p in inner if p.count(".") == depth), n=1, cutoff=0.75)
+    found = (close or by_last or get_close_matches(key, sorted(inner), n=1, cutoff=0.6))[:3]
     return f". Did you mean {' or '.join(found)}?" if found else "."
 
 

@@ -1,4 +1,4 @@
-"""Signatures read from source without importing it: what a `_target_` takes, and whether a value fits.
+"""Signatures read from source without importing it: what a `_target_` takes.
 
 Importing torch, timm and lightning takes seconds; a misspelt argument should be known at once.
 """
@@ -9,11 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-SEQUENCES = frozenset({"Sequence", "list", "List", "tuple", "Tuple", "Iterable"})
-MAPPINGS = frozenset({"Mapping", "dict", "Dict"})
-PLAIN: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "Path": (str,)}
 
 
 @dataclass(frozen=True)
@@ -60,8 +55,8 @@ class Module:
             if defines(statement, name):
                 value = statement.value  # type: ignore[attr-defined]
                 return self.find(value.id) if isinstance(value, ast.Name) and value.id != name else (self, statement)
-        found_in = (module(source) for source in starred)
-        return next((found for m in found_in if m is not None and (found := m.find(name)) is not None), None)
+        everything = (module(source) for source in starred)
+        return next((it for m in everything if m is not None and (it := m.find(name)) is not None), None)
 
     def _imported(self, statement: ast.ImportFrom) -> str:
         if not statement.level:
@@ -156,58 +151,8 @@ def of_function(where: Module, statement: ast.FunctionDef, method: bool) -> Sign
     return Signature(where.name, where, taken, arguments.kwarg is not None)
 
 
-def fits(value: Any, annotation: ast.expr | None, where: Module) -> bool:
-    """Whether a plain value of a config can be what an annotation says; True where that cannot be told."""
-    if isinstance(annotation, ast.Constant):
-        if isinstance(annotation.value, str):
-            return fits(value, ast.parse(annotation.value, mode="eval").body, where)
-        return annotation.value is not None or value is None
-    if isinstance(annotation, ast.BinOp):
-        return fits(value, annotation.left, where) or fits(value, annotation.right, where)
-    if isinstance(value, Mapping) and "_target_" in value:
-        return True
-    if isinstance(annotation, ast.Name):
-        return _fits_name(value, annotation.id, where)
-    if isinstance(annotation, ast.Subscript):
-        return _fits_subscript(value, annotation, where)
-    return True
-
-
-def _fits_name(value: Any, name: str, where: Module) -> bool:
-    if name in PLAIN:
-        return isinstance(value, PLAIN[name]) and not isinstance(value, bool)
-    if name == "bool":
-        return isinstance(value, bool)
-    if name in SEQUENCES:
-        return isinstance(value, list)
-    if name in MAPPINGS:
-        return isinstance(value, Mapping)
-    if name == "Callable":
-        return False
-    found = where.find(name)
-    if found is None:
-        return True
-    module_of_it, statement = found
-    if isinstance(statement, ast.ClassDef):
-        return not isinstance(value, int | float | str | None)
-    return fits(value, getattr(statement, "value", None), module_of_it)
-
-
-def _fits_subscript(value: Any, annotation: ast.Subscript, where: Module) -> bool:
-    name = ast.unparse(annotation.value).rpartition(".")[2]
-    inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
-    if name == "Literal":
-        return any(type(value) is type(v) and value == v for v in (ast.literal_eval(element) for element in inner))
-    if name == "Optional":
-        return value is None or fits(value, inner[0], where)
-    if name == "Union":
-        return any(fits(value, element, where) for element in inner)
-    if name in SEQUENCES:
-        if not isinstance(value, list):
-            return False
-        if name in ("tuple", "Tuple") and ast.unparse(inner[-1]) != "...":
-            return len(value) == len(inner) and all(fits(v, e, where) for v, e in zip(value, inner, strict=True))
-        return all(fits(v, inner[0], where) for v in value)
-    if name in MAPPINGS:
-        return isinstance(value, Mapping)
-    return name != "Callable"
+def defined_in(path: str) -> list[str]:
+    """Dotted paths of the classes and functions that a module defines, none if there is no such module."""
+    inside = module(path)
+    defined = inside.body if inside else ()
+    return [f"{path}.{s.name}" for s in defined if isinstance(s, ast.ClassDef | ast.FunctionDef)]

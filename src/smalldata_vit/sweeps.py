@@ -77,7 +77,10 @@ class Sweep:
             batch.append(Job(number, words, [*own, f"output_dir={quoted(str(place))}"], place, self.script))
         taken = [job.folder for job in batch]
         twice = sorted({str(folder) for folder in taken if taken.count(folder) > 1})
-        wrong += [f"output_dir={folder} is that of several jobs: leave it to the sweep, or name every swept value" for folder in twice]
+        wrong += [
+            f"output_dir={folder} is that of several jobs: leave it to the sweep, or name every swept value"
+            for folder in twice
+        ]
         if wrong:
             raise ConfigError("\n".join(wrong))
         return batch
@@ -138,13 +141,12 @@ def folder_name(number: int, words: Sequence[str]) -> str:
 
 def sweep_folder(words: Sequence[str]) -> Path:
     """Where a sweep goes: the folder that was typed if all jobs share it, else one named by the sweep's own words."""
-    counted = [word for word in words if not parts(word)[1].startswith("hydra")]
-    for word in counted:
+    for word in words:
         _, key, value = parts(word)
         if key == "output_dir" and value and "${" not in value and not config.is_sweep(word):
             return Path(value.strip("'\""))
-    name = next((str(parts(word)[2]) for word in counted if parts(word)[1] == "name"), "sweep")
-    digest = hashlib.sha256("\n".join(counted).encode()).hexdigest()[:10]
+    name = next((str(parts(word)[2]) for word in words if parts(word)[1] == "name"), "sweep")
+    digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:10]
     return SWEEPS / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{digest}"
 
 
@@ -154,5 +156,8 @@ def summary(jobs: Sequence[Job]) -> str:
     lines = ["", f"{'job':>4}  {'overrides':{width}}  {'status':12}  seconds"]
     lines += [f"{job.number:4d}  {job.described:{width}}  {job.outcome:12}  {job.seconds:7.0f}" for job in jobs]
     for job in (job for job in jobs if job.status not in (0, None)):
-        lines += [f"\njob {job.number} {job.outcome}: {job.last_words()}", f"  to repeat it: {shlex.join(job.typed_command())}"]
+        lines += [
+            f"\njob {job.number} {job.outcome}: {job.last_words()}",
+            f"  to repeat it: {shlex.join(job.typed_command())}",
+        ]
     return "\n".join(lines)

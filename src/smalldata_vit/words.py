@@ -48,7 +48,7 @@ NOT_FOR_LIGHTNING = {
     "min_epochs": "<stage>.epochs=",
     "max_steps": "<stage>.steps=",
     "min_steps": "<stage>.steps=",
-    "max_time": "nothing: a stage that is stopped resumes",
+    "max_time": "nothing is needed: a stage that is stopped resumes",
     "accumulate_grad_batches": "<stage>.pass_size= images go through one forward of a <stage>.batch_size=",
     "gradient_clip_val": "<stage>.optimization.clip_norm=",
     "gradient_clip_algorithm": "<stage>.optimization.clip=",
@@ -127,13 +127,15 @@ def _rewritten(word: str) -> str:
 
 
 def _refuse_foreign(word: str, key: str, value: str | None) -> None:
-    if key == "debug" and value not in ("true", "false", "True", "False", None) and value is not None:
+    if key == "debug" and value is not None and value.lower() not in ("true", "false"):
         raise ConfigError(f"{word}: debug is true or false; debug=true makes two steps a stage")
+    if key.startswith(("hydra.", "hydra/")):
+        raise ConfigError(f"{word}: hydra's settings mean something with -m alone")
     if key == "chosen" or key.startswith("chosen."):
         raise ConfigError(f"{word}: chosen is written by composition; choose with <group>=<option>")
     for foreign, ours in ELSEWHERE.items():
         if key == foreign or key.startswith((f"{foreign}.", f"{foreign}@")):
-            raise ConfigError(f"{word}: there is no {foreign} here. {ours}")
+            raise ConfigError(f"{word}: there is no {foreign} here. Ours: {ours}")
     lightning, _, argument = key.partition("trainer.lightning.")
     if lightning == "" and argument in NOT_FOR_LIGHTNING:
         raise ConfigError(f"{word}: {argument} would contradict the stages. Ours: {NOT_FOR_LIGHTNING[argument]}")

@@ -18,7 +18,9 @@ class LauncherSettings:
     jobs: int = 1  # at the same time; they share the threads
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="smalldata_vit", node=LauncherSettings, provider="smalldata_vit")
+ConfigStore.instance().store(
+    group="hydra/launcher", name="smalldata_vit", node=LauncherSettings, provider="smalldata_vit"
+)
 
 
 class ProcessLauncher(Launcher):

@@ -12,7 +12,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 POLICY = 1
 """Version of all rules above; images decoded under another one are decoded again."""
@@ -21,7 +21,11 @@ BACKGROUND = (255, 255, 255)
 MOST_PIXELS = 50_000_000
 """In one image, by its header, before anything is allocated."""
 ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm .ico .avif .jp2 .j2k .mpo".split()
+    f".{ending}"
+    for ending in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "tif", "tiff", "gif", "ppm", "pgm", "pbm", "pnm"),
+        *("ico", "avif", "jp2", "j2k", "mpo"),
+    )
 )
 """Files that are read as images, by the end of their names in lower case."""
 
@@ -131,7 +135,7 @@ def _reason(error: Exception, path: Path) -> str:
         return "a link to a file that is not there"
     if isinstance(error, PermissionError):
         return "it may not be read"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "an empty file" if path.stat().st_size == 0 else "no image format that is known"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {MOST_PIXELS:,} pixels by its header"

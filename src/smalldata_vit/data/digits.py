@@ -20,7 +20,10 @@ class Digits:
 
     def splits(self, root: Path) -> dict[str, RawSplit]:
         """Nothing is read from `root`."""
-        return {"train": RawSplit(None, lambda: _opened(test=False)), "test": RawSplit(None, lambda: _opened(test=True))}
+        return {
+            "train": RawSplit(None, lambda: _opened(test=False)),
+            "test": RawSplit(None, lambda: _opened(test=True)),
+        }
 
 
 def _opened(test: bool) -> Opened:

@@ -39,12 +39,10 @@ class Folders:
         if "train" not in found:
             raise ValueError(f"{root} has {', '.join(f.name for f in found.values())}, but no folder called train")
         trees = {split: _Tree(root, folder) for split, folder in found.items()}
+        if beside := [readable(p.name) for p in sorted(root.iterdir()) if p not in found.values()]:
+            trees["train"].ignored["beside the folders of the splits"] = beside
         names = trees["train"].names
-        beside = [readable(p.name) for p in sorted(root.iterdir()) if p not in found.values()]
-        raw = {split: tree.split(names) for split, tree in trees.items()}
-        if beside:
-            raw["train"].ignored["beside the folders of the splits"] = beside  # type: ignore[index]
-        return raw
+        return {split: tree.split(names) for split, tree in trees.items()}
 
 
 class _Tree:

@@ -58,7 +58,7 @@ class Images:
     def take(self, index: Int[Tensor, " B"]) -> Pictures:
         """The images at `index` (which lies where the pixels lie).
 
-        (B, 3, H, W) uint8 in channels-last order if all images of the split are equally large, else a list of (3, h, w).
+        (B, 3, H, W) uint8, channels last in memory, if all images are equally large; else a list of (3, h, w).
         """
         if self._rows is not None:
             buffer, row = self._rows

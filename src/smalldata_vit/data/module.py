@@ -119,6 +119,10 @@ class ImageData(lightning.LightningDataModule):
         learner: Any = self.trainer.lightning_module  # type: ignore[union-attr]
         return Ahead(self.step, lambda: int(learner.step), self.course.total_steps, self.ahead)
 
+    def transfer_batch_to_device(self, batch: Step, device: torch.device, dataloader_idx: int) -> Step:
+        """Leave the step where it is: the learner takes its passes to the device one by one."""
+        return batch
+
     def step(self, number: int) -> Step:
         """This rank's share of a step."""
         index = torch.from_numpy(self.course.order(self.seed, number))

@@ -3,13 +3,14 @@
 import re
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from torchvision import datasets
 from torchvision.datasets import VisionDataset
 
-from smalldata_vit.data.decode import to_rgb
+from smalldata_vit.data.decode import BadImage, to_rgb
 from smalldata_vit.data.sources import Opened, RawSplit, stamp_of
 from smalldata_vit.output import Lock
 
@@ -52,16 +53,33 @@ class Torchvision:
         if self._missing(root) and self.download:
             self._fetch(root)
         if missing := self._missing(root):
-            raise FileNotFoundError(self._told(root, missing, "they are not there and dataset.source.download is false"))
+            raise FileNotFoundError(
+                self._told(root, missing, "they are not there and dataset.source.download is false")
+            )
         present = [p for name in self.files for p in _all_files(root / name)]
         whole = stamp_of(root, present)
         return {
-            split: RawSplit(f"{whole}:{self.dataset}:{sorted(chosen.items())}:{self.verify}", self._opener(root, chosen))
+            split: RawSplit(
+                f"{whole}:{self.dataset}:{sorted(chosen.items())}:{self.verify}", partial(self.opened, root, chosen)
+            )
             for split, chosen in self.arguments.items()
         }
 
-    def _opener(self, root: Path, chosen: Mapping[str, object]) -> "_Opener":
-        return _Opener(self, root, chosen)
+    def opened(self, root: Path, chosen: Mapping[str, object]) -> Opened:
+        """One split, read by torchvision."""
+        found = self.read(root, chosen)
+        words = "-".join(str(v).lower() for v in chosen.values())
+        files = [f"{self.dataset}-{words}/{i:06d}" for i in range(len(found))]
+
+        def item(i: int) -> tuple[np.ndarray, int]:
+            try:
+                image, label = found[i]
+            except OSError as error:
+                raise BadImage(files[i], str(error)) from error
+            return to_rgb(image, files[i]), int(label)
+
+        names = self.names if self.names is not None else found.classes
+        return Opened([str(n) for n in names], files, item)
 
     def read(self, root: Path, chosen: Mapping[str, object]) -> VisionDataset:
         """torchvision's own object for a split; ValueError if the files are not the official ones."""
@@ -69,11 +87,12 @@ class Torchvision:
         cls = found if self.verify else _without_checksums(found)
         try:
             return cls(str(root), download=False, **chosen)
-        except (RuntimeError, EOFError, ValueError) as error:
+        # Damaged files make a reader of pickles and .mat files raise whatever it runs into.
+        except Exception as error:
             raise ValueError(
-                f"torchvision does not read {self.dataset} from {root}: {error} All expected files are there "
-                f"({', '.join(self.files)}), so one is damaged or not the official one from {self.page}. If it is meant "
-                "to be so: dataset.source.verify=false, or class folders with dataset.layout=folder"
+                f"torchvision does not read {self.dataset} from {root} ({error}). All expected files are there: "
+                f"{', '.join(self.files)}; so one is damaged or not the official one from {self.page}. If that is "
+                "meant to be: dataset.source.verify=false, or class folders with dataset.layout=folder"
             ) from error
 
     def _missing(self, root: Path) -> list[str]:
@@ -100,25 +119,6 @@ class Torchvision:
             f"from {self.page}, or name the folder that has them: dataset.root=FOLDER; class folders of images do as "
             "well: dataset.layout=folder dataset.root=FOLDER"
         )
-
-
-class _Opener:
-    """Opens one split when it is called."""
-
-    def __init__(self, source: Torchvision, root: Path, chosen: Mapping[str, object]) -> None:
-        self.source, self.root, self.chosen = source, root, chosen
-
-    def __call__(self) -> Opened:
-        found = self.source.read(self.root, self.chosen)
-        words = "-".join(str(v).lower() for v in self.chosen.values())
-        files = [f"{self.source.dataset}-{words}/{i:06d}" for i in range(len(found))]
-
-        def item(i: int) -> tuple[np.ndarray, int]:
-            image, label = found[i]
-            return to_rgb(image, files[i]), int(label)
-
-        names = self.source.names if self.source.names is not None else found.classes
-        return Opened([str(n) for n in names], files, item)
 
 
 def _without_checksums(cls: type[VisionDataset]) -> type[VisionDataset]:

@@ -80,7 +80,7 @@ class AugmentedViews:
     @torch.no_grad()
     def __call__(
         self, pictures: Pictures, drawn: Drawn
-    ) -> tuple[list[Float[Tensor, "B V 3 H W"]], list[Float[Tensor, "B V 4"]], list[Bool[Tensor, "B V"]]]:
+    ) -> tuple[list[Float[Tensor, "B _ 3 _ _"]], list[Float[Tensor, "B _ 4"]], list[Bool[Tensor, "B _"]]]:
         """Views, boxes (top, left, height, width in the picture) and flips, a list entry per group."""
         crops = [group["crop"] for group in drawn.groups]
         boxes, flips = [c["box"] for c in crops], [c["flip"] for c in crops]
@@ -90,7 +90,7 @@ class AugmentedViews:
             views = [self._group(name, pictures, d) for name, d in zip(self.groups, drawn.groups, strict=True)]
         return views, boxes, flips
 
-    def _group(self, name: str, pictures: Pictures, drawn: Mapping[str, Choices]) -> Float[Tensor, "B V 3 H W"]:
+    def _group(self, name: str, pictures: Pictures, drawn: Mapping[str, Choices]) -> Float[Tensor, "B V 3 S S"]:
         group, side, device = self.groups[name], self.sides[name], drawn["crop"]["box"].device
         mean, std = self.mean.to(device), self.std.to(device)
         whole = len(pictures)

@@ -1,0 +1,123 @@
+"""Hydra's part of composition: the options that there are, the choice of a plan, and its errors in our words."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from smalldata_vit import checks
+from smalldata_vit.overrides import parse
+from smalldata_vit.schema import STAGES, Root
+from smalldata_vit.words import ConfigError, parts
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+ConfigStore.instance().store(name="experiment_schema", node=Root)
+
+LISTS = ("evaluator", "logger")
+"""Groups of which several options can be chosen at once."""
+
+
+def options(group: str) -> list[str]:
+    """The options of a group, by name."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def is_sweep(word: str) -> bool:
+    """Whether a word lists several values for `-m`."""
+    return bool(parse([word])[0].is_sweep_override())
+
+
+def refuse_unknown_options(chosen: Sequence[str]) -> None:
+    """ConfigError for an option that a group does not have, with those it has."""
+    for word in chosen:
+        _, key, value = parts(word)
+        group, at, place = key.partition("@")
+        shown, known, value = f"{place or group}={value}", options(group), value or "null"
+        if at and place not in {f"{stage}.{group}" for stage in STAGES}:
+            raise ConfigError(
+                f"{word}: a stage's own {group} is chosen with <stage>.{group}=, stages are {', '.join(STAGES)}"
+            )
+        if value.startswith("{"):
+            raise ConfigError(f"{shown}: {group}= takes the name of an option; its values are set with {group}.<key>=")
+        if is_sweep(word):
+            raise ConfigError(f"{shown}: several values make a sweep, and need -m" + several(group, value))
+        if value.startswith("[") and group not in LISTS:
+            raise ConfigError(f"{shown}: {group} takes one option; {' and '.join(LISTS)} take several")
+        for name in [name.strip(" '\"") for name in value.strip("[]").split(",")]:
+            if name not in {*known, "null", ""}:
+                there = f"There are {', '.join(known)}" if known else "There is none yet"
+                raise ConfigError(f"{shown}: {group} has no option {name}{checks.suggestion(name, known)} {there}")
+
+
+def several(group: str, value: str) -> str:
+    """How to choose several options at once, where a group takes them."""
+    return f"; several at once are {group}=[{value}]" if group in LISTS else ""
+
+
+def composed(words: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """What Hydra composes of the options that these words choose, and every group's option; new objects every time."""
+    cfg, choices = _composed(CONF, tuple(words))
+    return copy.deepcopy(cfg), dict(choices)
+
+
+@lru_cache(maxsize=32)
+def _composed(folder: Path, words: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
+    """Kept, because the jobs of a sweep choose the same options again and again."""
+    try:
+        with hydra_at_conf():
+            cfg = hydra_compose("config", overrides=list(words), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(in_words(error)) from error
+    choices = {k: v for k, v in cfg.hydra.runtime.choices.items() if not k.startswith("hydra/")}
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
+
+
+@contextmanager
+def hydra_at_conf() -> Iterator[None]:
+    """Hydra's compose API on our folder, also inside a sweep, where Hydra already runs."""
+    outer = GlobalHydra.instance()
+    running = outer.hydra
+    outer.clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def in_words(error: Exception) -> str:
+    """The lines of an error of Hydra's or OmegaConf's that a reader can use."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [
+        line
+        for line in lines
+        if not line.startswith(("Config search path", "provider=", "reference_type", "object_type"))
+    ]
+    cause = error.__cause__
+    return "; ".join([*lines, *([str(cause).splitlines()[0]] if isinstance(cause, OmegaConfBaseException) else [])])
+
+
+def plan_for(method: str, dataset: str) -> str:
+    """The most specific plan that there is for a method and a dataset."""
+    known = options("plan")
+    return next(name for name in (f"{method}_{dataset}", method, "pretrained") if name in known)
+
+
+def option(group: str, name: str) -> Any:
+    """An option as its file has it."""
+    with hydra_at_conf():
+        found = OmegaConf.to_container(hydra_compose(f"{group}/{name}"), resolve=False)
+    assert isinstance(found, dict)
+    return found.get(group, found) if set(found) == {group} else found
