@@ -222,6 +222,7 @@ def test_two_epochs_on_37_images_with_batch_64_train_judge_and_log(tmp_path: Pat
         f"{stage}.pass_size=null",
         f"{stage}.evaluate_every_epochs=1",
         f"{stage}.start_from=null",
+        f"{stage}.passes_per_epoch=1",
         f"output_dir={tmp_path / 'run'}",
     )
     found = results(tmp_path / "run")["stages"][stage]

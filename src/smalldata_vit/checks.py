@@ -136,7 +136,8 @@ def _target(node: Mapping[str, Any], path: str) -> Iterator[str]:
         )
         return
     if taken is None:
-        yield f"{path}._target_={target} does not exist{suggestion(target, signatures.defined_in(target.rpartition('.')[0]))}"
+        there = signatures.defined_in(target.rpartition(".")[0])
+        yield f"{path}._target_={target} does not exist{suggestion(target, there)}"
         return
     given = {key: value for key, value in node.items() if key not in SPECIAL}
     names = list(taken.parameters)

@@ -1,7 +1,7 @@
 """Hydra's part of composition: the options that there are, the choice of a plan, and its errors in our words."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from smalldata_vit import checks
+from smalldata_vit.inheritance import leaves
 from smalldata_vit.overrides import parse
 from smalldata_vit.schema import STAGES, Root
 from smalldata_vit.words import ConfigError, parts
@@ -76,7 +78,7 @@ def _composed(folder: Path, words: tuple[str, ...]) -> tuple[DictConfig, dict[st
     try:
         with hydra_at_conf():
             cfg = hydra_compose("config", overrides=list(words), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(in_words(error)) from error
     choices = {k: v for k, v in cfg.hydra.runtime.choices.items() if not k.startswith("hydra/")}
     with open_dict(cfg):
@@ -121,3 +123,11 @@ def option(group: str, name: str) -> Any:
         found = OmegaConf.to_container(hydra_compose(f"{group}/{name}"), resolve=False)
     assert isinstance(found, dict)
     return found.get(group, found) if set(found) == {group} else found
+
+
+def set_by_overlays(choices: Mapping[str, Any]) -> set[str]:
+    """Dotted paths of what the chosen plan and experiment set in their own files."""
+    named = [
+        CONF / group / f"{choices[group]}.yaml" for group in ("plan", "experiment") if choices.get(group) is not None
+    ]
+    return {path for file in named for path in leaves(OmegaConf.to_container(OmegaConf.load(file)))}

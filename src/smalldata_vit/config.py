@@ -18,8 +18,9 @@ from smalldata_vit.composition import (
     options,
     plan_for,
     refuse_unknown_options,
+    set_by_overlays,
 )
-from smalldata_vit.inheritance import below, leaves, merged
+from smalldata_vit.inheritance import below, merged
 from smalldata_vit.overrides import parse, put
 from smalldata_vit.schema import INHERITED, OWN, STAGES
 from smalldata_vit.words import ConfigError, group_of, hold_at_root, parts, quoted, rewrite
@@ -80,22 +81,26 @@ def same_option(choices: Mapping[str, Any], group: str) -> list[str]:
 
 def inherit(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
     """Give what a plan or an experiment sets at the root to every stage that has the same option."""
-    explicit = set()
-    for group in ("plan", "experiment"):
-        if choices.get(group) is not None:
-            explicit |= set(leaves(OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choices[group]}.yaml"))))
+    explicit = set_by_overlays(choices)
     for group in INHERITED:
-        root = OmegaConf.to_container(cfg[group], resolve=False)
+        raw = as_written(cfg)
         for stage in same_option(choices, group):
-            own = OmegaConf.to_container(cfg[stage][group], resolve=False)
-            if own != root:
+            root, own = raw[group], raw[stage][group]
+            if own != root and isinstance(own, Mapping):
                 said = below(explicit, f"{stage}.{group}")
                 with open_dict(cfg):
                     cfg[stage][group] = merged(option(group, choices[group]), root, own, said)
-    size, inherited = OmegaConf.to_container(cfg, resolve=False)["image_size"], "${dataset.image_size}"  # type: ignore[call-overload,index]
+    size, inherited = as_written(cfg)["image_size"], "${dataset.image_size}"
     for stage in same_option(choices, "dataset") if size != inherited else ():
         if f"{stage}.image_size" not in explicit:
             cfg[stage].image_size = size
+
+
+def as_written(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain containers, references still unresolved."""
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def put_typed(cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str]) -> None:

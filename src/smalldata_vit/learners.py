@@ -237,6 +237,7 @@ class Learner(lightning.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Our own counters instead of Lightning's, and the weights to hand on."""
         checkpoint.pop("loops", None)
+        checkpoint["epoch"], checkpoint["global_step"] = 0, self.step
         checkpoint["position"] = {
             "step": self.step,
             "total_steps": self.course.total_steps,

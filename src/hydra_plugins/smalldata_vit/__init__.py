@@ -1,1 +1,1 @@
-"""What Hydra finds by itself: the launcher that gives each job of a sweep a process of its own."""
+"""What Hydra finds by itself: how `-m` makes jobs of listed values, and gives each a process of its own."""

@@ -5,12 +5,8 @@ import json
 import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from errno import ENOSPC
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +14,16 @@ import numpy as np
 import torch
 
 from smalldata_vit.atomic import remove_unfinished, replaced
-from smalldata_vit.console import Reporter
-from smalldata_vit.data.decode import POLICY, BadImage, shrunk
+from smalldata_vit.data.decode import POLICY
 from smalldata_vit.data.images import Images
-from smalldata_vit.data.sources import Opened, RawSplit
+from smalldata_vit.data.reading import DIGEST_BYTES, read
+from smalldata_vit.data.sources import RawSplit
 from smalldata_vit.output import Lock
 
 log = logging.getLogger(__name__)
 
-CHUNK = 256
-"""Images that are decoded before the next ones are asked for: bounds the memory that waits to be written."""
-DIGEST_BYTES = 16
+FORMAT = 2
+"""Version of what `index.json` and `pixels.bin` hold; files of another one are not looked at."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +42,9 @@ def in_memory(raw: RawSplit, name: str, folder: Path, shorter_side: int | None) 
     """
     if raw.stamp is None:
         pieces: list[bytes] = []
-        index = _decoded(raw.open(), None, shorter_side, pieces.append)
-        return _found(index, torch.frombuffer(bytearray(b"".join(pieces)), dtype=torch.uint8))
-    key = hashlib.sha256(f"{POLICY}:{shorter_side}:{raw.stamp}".encode()).hexdigest()[:20]
+        index = read(raw.open(), None, shorter_side, pieces.append)
+        return _found(index, torch.from_numpy(np.frombuffer(bytearray(b"".join(pieces)), dtype=np.uint8)))
+    key = hashlib.sha256(f"{FORMAT}:{POLICY}:{shorter_side}:{raw.stamp}".encode()).hexdigest()[:20]
     entry = f"images/{name}-{key}"
     if (kept := _kept(folder / entry)) is not None:
         return kept
@@ -87,7 +82,7 @@ def writable(folder: Path) -> Path:
 def _write(raw: RawSplit, name: str, shorter_side: int | None, place: Path) -> None:
     try:
         with replaced(place / "pixels.bin") as file:
-            index = _decoded(raw.open(), name, shorter_side, file.write)
+            index = read(raw.open(), name, shorter_side, file.write)
         # The index comes last: where it is, the pixels are whole.
         with replaced(place / "index.json") as file:
             file.write(json.dumps(index).encode())
@@ -105,7 +100,7 @@ def _kept(place: Path) -> Found | None:
     try:
         index = json.loads((place / "index.json").read_bytes())
         size = (place / "pixels.bin").stat().st_size
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     if size != index["bytes"]:
         return None
@@ -137,66 +132,3 @@ def _found(index: dict[str, Any], pixels: torch.Tensor) -> Found:
 def _numbers(text: str, kind: str) -> torch.Tensor:
     """Numbers that were written as hexadecimal digits: JSON takes ten times as long to read as many decimal ones."""
     return torch.from_numpy(np.frombuffer(bytearray.fromhex(text), dtype=kind))
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    pixels: bytes
-    height: int
-    width: int
-    label: int
-    digest: bytes
-    moments: tuple[np.ndarray, np.ndarray]
-
-
-def _decoded(
-    opened: Opened, name: str | None, shorter_side: int | None, write: Callable[[bytes], Any]
-) -> dict[str, Any]:
-    """Hand the pixels of all images to `write`, in order, and return the index; progress is shown if it has a name."""
-    good: list[_Decoded] = []
-    files, bad, size = [], {}, 0
-    for file, one in zip(opened.files, _in_order(opened, name, shorter_side), strict=True):
-        if isinstance(one, BadImage):
-            bad[file] = one.reason
-            continue
-        if not 0 <= one.label < len(opened.names):
-            raise ValueError(f"{file} has label {one.label}, but there are {len(opened.names)} classes")
-        write(one.pixels)
-        size += len(one.pixels)
-        files.append(file)
-        good.append(replace(one, pixels=b""))
-    columns = {"heights": "height", "widths": "width", "labels": "label", "moments": "moments"}
-    numbers = {c: np.array([getattr(o, f) for o in good], dtype="<i8").tobytes().hex() for c, f in columns.items()}
-    digests = b"".join(one.digest for one in good).hex()
-    return {"names": list(opened.names), "files": files, "bad": bad, "bytes": size, "digests": digests, **numbers}
-
-
-def _in_order(opened: Opened, name: str | None, shorter_side: int | None) -> Iterator[_Decoded | BadImage]:
-    reporter = None if name is None else Reporter(len(opened.files), "image", f"decoding {name}")
-    # Pillow warns of oddities in files that it reads well; threads share one list of filters, so it is set out here.
-    with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        warnings.simplefilter("ignore")
-        try:
-            for first in range(0, len(opened.files), CHUNK):
-                last = min(first + CHUNK, len(opened.files))
-                yield from pool.map(partial(_one, opened, shorter_side), range(first, last))
-                if reporter is not None:
-                    reporter.advance(last, {})
-        finally:
-            if reporter is not None:
-                reporter.close()
-
-
-def _one(opened: Opened, shorter_side: int | None, i: int) -> _Decoded | BadImage:
-    try:
-        picture, label = opened.item(i)
-    except BadImage as error:
-        return error
-    if shorter_side is not None:
-        picture = shrunk(picture, shorter_side)
-    height, width, _ = picture.shape
-    pixels = np.ascontiguousarray(picture).tobytes()
-    digest = hashlib.blake2b(f"{height}x{width}:".encode() + pixels, digest_size=DIGEST_BYTES).digest()
-    values = picture.reshape(-1, 3)
-    sums = values.sum(0, dtype=np.int64), np.square(values, dtype=np.uint32).sum(0, dtype=np.int64)
-    return _Decoded(pixels, height, width, label, digest, sums)

@@ -90,20 +90,14 @@ class Dataset:
         drop_shared: bool,
         shorter_side: int | None,
     ) -> None:
-        if layout not in ("official", "folder"):
-            raise ValueError(f"dataset.layout={layout}: it is official or folder")
-        if on_bad_image not in ("error", "skip"):
-            raise ValueError(f"dataset.on_bad_image={on_bad_image}: it is error or skip")
         if not 0 < fraction <= 1:
             raise ValueError(f"dataset.fraction={fraction}: it is above 0 and at most 1")
         if labels_per_class is not None and labels_per_class < 1:
             raise ValueError(f"dataset.labels_per_class={labels_per_class}: it is at least 1, or null for all labels")
         self.name, self.layout, self.image_size = name, layout, image_size
         self.source = Folders() if layout == "folder" else source
-        if root is None and isinstance(self.source, Folders):
-            raise ValueError(f"dataset={name} with layout=folder needs dataset.root=FOLDER, a folder of class folders")
         self.cache = cache_folder(cache)
-        self.root = Path(root).expanduser() if root is not None else self.cache / "downloads"
+        self.root = None if root is None else Path(root).expanduser()
         self.expected = {"num_classes": num_classes, "num_train": num_train, "num_test": num_test}
         self.mean, self.std = mean, std
         self.validation = validation_share(validation)
@@ -119,7 +113,7 @@ class Dataset:
         found = {s: in_memory(one, f"{self.name}-{s}", self.cache, self.shorter_side) for s, one in raw.items()}
         omitted = left_out(raw, found)
         check_readable(found, self.on_bad_image == "skip", self.most_bad_images)
-        check_facts(self.expected, found, f"dataset {self.name} ({self.root})")
+        check_facts(self.expected, found, f"dataset {self.name}")
         settled = self.sharing.settle(*self._carved(found))
         train = self._kept(settled.train, seed)
         check_classes(train.labels, train.names)
@@ -136,7 +130,9 @@ class Dataset:
         return Splits(train, val, test, place, labelled, count, mean, std, found_hash, record)
 
     def _raw(self) -> dict[str, RawSplit]:
-        raw = self.source.splits(self.root)
+        if self.root is None and self.layout == "folder":
+            raise ValueError(f"dataset {self.name} as class folders needs dataset.root=FOLDER, the folder they lie in")
+        raw = self.source.splits(self.root or self.cache / "downloads")
         if self.merge_validation and "val" in raw:
             return {"train": joined(raw["train"], raw["val"])} | {s: r for s, r in raw.items() if s == "test"}
         return raw

@@ -19,7 +19,7 @@ def check_facts(expected: Mapping[str, int | None], found: Mapping[str, Found], 
     counted["num_classes"] = len(found["train"].images.names)
     wrong = [(n, e, counted.get(n, 0)) for n, e in expected.items() if e is not None and e != counted.get(n, 0)]
     if wrong:
-        told = ", ".join(f"{name} is {there}, expected are {wanted}" for name, wanted, there in wrong)
+        told = ", ".join(f"{name} is {there}, expected {wanted}" for name, wanted, there in wrong)
         typed = " ".join(f"dataset.{name}={there if there else 'null'}" for name, _, there in wrong)
         raise ValueError(f"{place}: {told}. If what is there is what you mean: {typed}")
 

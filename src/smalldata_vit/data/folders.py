@@ -51,15 +51,18 @@ class _Tree:
     def __init__(self, root: Path, folder: Path) -> None:
         self.root, self.folder = root, folder
         self.ignored: dict[str, list[str]] = defaultdict(list)
-        self.seen: set[tuple[int, int]] = set()
         self.of_class: dict[str, list[Path]] = {}
         self.empty: set[str] = set()
-        for entry in sorted(folder.iterdir()):
-            if self._hidden(entry):
-                continue
+        # A link back to any of these must not bring a class, or a split, in under another name.
+        above = [root.resolve(), *root.resolve().parents, *(_folders(root) if folder != root else ())]
+        self.seen = {_identity(known) for known in above}
+        entries = [e for e in sorted(folder.iterdir()) if not self._hidden(e)]
+        classes = [e for e in entries if e.is_dir() and self._first_time(e)]
+        for entry in entries:
             if not entry.is_dir():
                 self._ignore("not in a class folder", entry)
-            elif files := self._images(entry):
+        for entry in classes:
+            if files := self._images(entry):
                 self.of_class[entry.name] = files
             else:
                 self.empty.add(entry.name)
@@ -96,13 +99,11 @@ class _Tree:
     def _images(self, folder: Path) -> list[Path]:
         """Image files in a class folder and below it, each real file once."""
         found: list[Path] = []
-        if not self._first_time(folder):
-            return found
         for entry in sorted(folder.iterdir()):
             if self._hidden(entry):
                 continue
             if entry.is_dir():
-                found += self._images(entry)
+                found += self._images(entry) if self._first_time(entry) else []
             elif entry.suffix.lower() not in ENDINGS:
                 self._ignore("not an image by its name", entry)
             elif self._first_time(entry):
@@ -111,13 +112,13 @@ class _Tree:
 
     def _first_time(self, path: Path) -> bool:
         try:
-            facts = path.stat()
+            identity = _identity(path)
         except OSError:
             return True  # a broken link: the decoder says so
-        if (facts.st_dev, facts.st_ino) in self.seen:
+        if identity in self.seen:
             self._ignore("another link to what was read already", path)
             return False
-        self.seen.add((facts.st_dev, facts.st_ino))
+        self.seen.add(identity)
         return True
 
     def _hidden(self, path: Path) -> bool:
@@ -128,6 +129,12 @@ class _Tree:
 
     def _ignore(self, reason: str, path: Path) -> None:
         self.ignored[reason].append(readable(os.path.relpath(path, self.root)))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for all names of one file or folder."""
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino
 
 
 def _folders(root: Path) -> list[Path]:

@@ -47,7 +47,7 @@ def where(splits: Mapping[str, Images], labelled: Tensor) -> dict[str, Any]:
         }  # fmt: skip
     files = splits["train"].files
     readable = "all" if len(labelled) == len(files) else [files[i] for i in labelled.tolist()]
-    return {"splits": told, "labelled": readable}
+    return {"classes": splits["train"].names, "splits": told, "labelled": readable}
 
 
 def say(name: str, splits: Mapping[str, Images], labelled: Tensor) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class RawSplit:
     """What lies there and is not read: reason to names."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """A dataset's files, or whatever else its images are made from."""
 
