@@ -11,13 +11,16 @@ PACKAGE = ROOT / "src" / "smalldata_vit"
 FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "src" / "hydra_plugins").rglob("*.py"), ROOT / "run.py"])
 
 FLOORS = {
-    "schedules": 0, "randomness": 0, "distributed": 0, "atomic": 0, "output": 0,
-    "results": 1, "manifests": 2, "metrics": 1, "signals": 1, "console": 2, "about": 1, "schema": 1, "words": 2,
-    "checkpoints": 3, "store": 2, "backbones": 2, "handoff": 2, "signatures": 1, "contracts": 1,
-    "checks": 3, "inheritance": 2, "config": 4, "tensorboard_logger": 2,
-    "wandb_process": 1, "wandb_logger": 2, "journal": 3, "optimization": 3, "parts": 3,
-    "methods": 4, "evaluators": 4, "data": 4, "judging": 5, "learners": 6, "flops": 7,
-    "assembly": 7, "start": 8, "running": 9, "stages": 10, "reports": 11, "run": 12,
+    "schedules": 0, "randomness": 0, "distributed": 0, "atomic": 0, "output": 0, "about": 0,
+    "schema": 1, "signatures": 1, "inheritance": 1, "jobs": 1, "contracts": 1, "results": 1, "metrics": 1, "signals": 1,
+    "words": 2, "annotations": 2, "manifests": 2, "console": 2, "store": 2, "backbones": 2, "handoff": 2,
+    "wandb_process": 2, "wandb_logger": 3, "tensorboard_logger": 3,
+    "overrides": 3, "checks": 3, "checkpoints": 3, "journal": 3, "optimization": 3, "parts": 3,
+    "composition": 4, "methods": 4, "evaluators": 4, "data": 4,
+    "config": 5, "judging": 5,
+    "sweeps": 6, "learners": 6,
+    "hydra_commands": 7, "flops": 7, "assembly": 7,
+    "start": 8, "running": 9, "reports": 9, "stages": 10, "run": 11,
 }  # fmt: skip
 """A file imports from lower floors, or from its own folder."""
 
@@ -56,8 +59,20 @@ def test_a_file_imports_only_from_floors_below_its_own(file: Path) -> None:
 
 
 ALLOWED = {
-    "hydra": {"run", "config", "overrides", "targets", "stages", "assembly", "running", "hydra_plugins"},
-    "omegaconf": {"run", "config", "overrides", "targets", "stages", "running", "store", "assembly", "hydra_plugins"},
+    "hydra": {"config", "composition", "overrides", "hydra_commands", "stages", "assembly", "running", "hydra_plugins"},
+    "omegaconf": {
+        "config",
+        "composition",
+        "overrides",
+        "inheritance",
+        "hydra_commands",
+        "stages",
+        "running",
+        "store",
+        "assembly",
+        "hydra_plugins",
+        "checks",
+    },
     "lightning": {"stages", "learners", "checkpoints", "assembly", "data", "wandb_logger", "tensorboard_logger"},
     "wandb": {"wandb_logger", "wandb_process"},
     "torchmetrics": {"evaluators"},
@@ -121,5 +136,5 @@ def test_no_error_is_swallowed() -> None:
 
 
 def test_yaml_is_never_loaded_in_a_way_that_can_run_code() -> None:
-    unsafe = re.compile(r"yaml\.(unsafe_load|load\b|full_load)|weights_only=False|pickle\.load")
+    unsafe = re.compile(r"yaml\.(unsafe_load|load\b|full_load)|torch\.load\([^)]*weights_only=False|pickle\.load")
     assert [f.name for f in FILES if unsafe.search(f.read_text())] == []

@@ -26,7 +26,7 @@ TWO_RANKS = ("trainer.devices=2", "pretrain.pass_size=32")
 
 
 def kill_until_finished(words: tuple[str, ...], folder: Path, kills: int, seed: int) -> int:
-    """Kill the command at random moments, each after a newly saved step, then let it end; returns the kills that fell."""
+    """Kill the command at random, each time after a newly saved step, then let it end; returns the kills that fell."""
     chance, fallen, before = random.Random(seed), 0, -1
     while fallen < kills:
         process = start(*words, f"output_dir={folder}")

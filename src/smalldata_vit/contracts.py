@@ -172,7 +172,9 @@ class Evaluator(nn.Module, ABC):
 class ImageSet(Protocol):
     """The decoded images of one split."""
 
-    labels: Int[Tensor, " N"]
+    @property
+    def labels(self) -> Int[Tensor, " N"]:
+        """0 .. number of classes - 1."""
 
     @property
     def device(self) -> torch.device:
@@ -205,5 +207,5 @@ class Views(Protocol):
 
     def __call__(
         self, pictures: Pictures, drawn: Drawn
-    ) -> tuple[list[Float[Tensor, "B V 3 H W"]], list[Float[Tensor, "B V 4"]], list[Bool[Tensor, "B V"]]]:
+    ) -> tuple[list[Float[Tensor, "B _ 3 _ _"]], list[Float[Tensor, "B _ 4"]], list[Bool[Tensor, "B _"]]]:
         """Views, boxes and flips, a list entry per group."""

@@ -121,7 +121,7 @@ def layer_scales(encoder: nn.Module, layer_decay: float | None) -> dict[int, flo
     """Factor on the learning rate by the identity of each of the encoder's parameters; the head above it has 1."""
     if layer_decay is None:
         return {}
-    from timm.optim import param_groups_layer_decay
+    from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 
     groups = param_groups_layer_decay(encoder, layer_decay=layer_decay)
     # timm counts the encoder's own layers, whose last has 1; the head is one layer more.

@@ -67,7 +67,7 @@ class RandomResizedCrop:
         top = np.floor(uniform[..., -2:-1] * (tall - height + 1))
         left = np.floor(uniform[..., -1:] * (wide - width + 1))
         drawn = np.concatenate([top, left, height, width], 2)
-        boxes = np.where(fits.any(2)[..., None], drawn, self._central(tall, wide))
+        boxes = np.where(fits.any(2, keepdims=True), drawn, self._central(tall, wide))
         return torch.from_numpy(boxes.astype(np.float32))
 
     def _central(self, tall: Numbers, wide: Numbers) -> Numbers:

@@ -68,7 +68,8 @@ def plan(jobs: int) -> str:
     }
     lines = [f"  {n:2d} x {name}: about {seconds:.0f} s each" for name, (n, seconds) in runs.items()]
     total = sum(n * seconds for n, seconds in runs.values()) / jobs
-    head = f"{sum(n for n, _ in runs.values())} runs, {jobs} at a time, about {total / 60:.0f} minutes when nothing is done:"
+    count = sum(n for n, _ in runs.values())
+    head = f"{count} runs, {jobs} at a time, about {total / 60:.0f} minutes when nothing is done yet:"
     return "\n".join([head, *lines, f"Everything goes to {WHERE}; what is finished there is not run again."])
 
 
