@@ -115,11 +115,17 @@ def course_of(config: Config, images: int, devices: int, method: Method, journal
             f"batch_size={batch_size} and pass_size={pass_size} make {-(-batch_size // pass_size)} passes for "
             f"{devices} devices: use at most {batch_size // devices} for pass_size, or fewer devices"
         )
+    most = config["trainer"]["max_batch"]
+    if most is not None and (pass_size or batch_size) > most and (pass_size is not None or method.couples_images):
+        raise ValueError(
+            f"trainer.max_batch={most} would cut a pass of {pass_size or batch_size} images whose cut belongs to the "
+            f"recipe: set pass_size={most} if another recipe is meant, or a larger max_batch"
+        )
     each = steps_per_epoch(images, batch_size, config["drop_last"], config["passes_per_epoch"])
     steps = config["steps"] if config["steps"] is not None else round(config["epochs"] * each)
     if steps < 1:
         raise ValueError(f"epochs={config['epochs']} of {each} steps is less than one step: use steps= or more epochs")
-    return Course(images, batch_size, pass_size, steps, config["drop_last"], config["passes_per_epoch"])
+    return Course(images, batch_size, pass_size, steps, config["drop_last"], config["passes_per_epoch"], most)
 
 
 def build_judge(config: Config, splits: Splits, device: torch.device) -> tuple[Judge, dict[str, Evaluator]]:

@@ -13,7 +13,7 @@ Schema 1. Every field but `schema` and `status` may be missing while its part ha
         untrained       the same for the encoder before its first step (pretrain)
         selected        which weights were tested, and by what
         start_from      {source, sha256}, or null for scratch
-        split_hash, config_hash, seed, device, seconds, images_seen, steps_seen}}
+        split_hash, config_hash, seed, device, seconds (of training), images_seen, steps, flops}}
     baselines   {pixels: {flat name: number}}
     reasons     {path of a null: why}: a number that is not finite stands as null, for JSON has no word for it
 """

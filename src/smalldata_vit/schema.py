@@ -65,7 +65,7 @@ class Trainer:
     devices: int | str = MISSING  # number of processes, or auto
     precision: str = MISSING
     compile: bool = False
-    max_batch: int | str | None = None
+    max_batch: int | None = None  # most images in one forward where a recipe has no pass_size
     deterministic: bool | str = False
     lightning: Any = MISSING
 
@@ -108,7 +108,6 @@ ALLOWED_FOR_TRAINER: dict[str, tuple[str, ...]] = {
     "accelerator": ("auto", "cpu", "gpu"),
     "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
     "devices": ("auto",),
-    "max_batch": ("auto",),
     "deterministic": ("warn",),
 }
 """Words that a key of the trainer may have as its value."""

@@ -66,6 +66,22 @@ def test_ranks_share_the_passes_out_and_never_change_them(images: int, pass_size
         assert shared == cut(images, pass_size, 1, 0)
 
 
+def test_a_limit_on_a_forward_cuts_a_share_further_and_keeps_seed_and_total() -> None:
+    step = data(Course(100, 50, None, 4, max_batch=20)).step(0)
+    assert [(p.place, len(p.index)) for p in step.passes] == [(0, 20), (20, 20), (40, 10)]
+    assert len({p.seed for p in step.passes}) == 1
+    assert {p.total for p in step.passes} == {50}
+    assert sum(p.weight for p in step.passes) == pytest.approx(1.0)
+
+
+def test_a_rank_without_a_pass_of_its_own_makes_one_of_weight_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smalldata_vit.distributed.world_size", lambda: 3)
+    monkeypatch.setattr("smalldata_vit.distributed.rank", lambda: 0)
+    step = data(Course(20, 20, 10, 4)).step(0)
+    assert [p.weight for p in step.passes] == [0.0]
+    assert len(step.passes[0].index) == 10
+
+
 def test_the_weights_of_a_step_s_passes_sum_to_one_even_when_the_last_is_ragged() -> None:
     step = data(Course(100, 50, 16, 4)).step(0)
     assert [len(p.index) for p in step.passes] == [16, 16, 16, 2]

@@ -28,6 +28,8 @@ class Course:
         total_steps: optimizer steps of the whole stage.
         drop_last: whether an epoch leaves out the images that do not fill a batch.
         passes_per_epoch: how often an epoch shows each image (Gani's fine-tuning: 3).
+        max_batch: most images in one forward where there is no `pass_size`: a device's share is cut further, which
+            changes nothing but the order of sums. None: no limit.
     """
 
     images: int
@@ -36,6 +38,7 @@ class Course:
     total_steps: int
     drop_last: bool = True
     passes_per_epoch: int = 1
+    max_batch: int | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -86,11 +89,15 @@ class Step:
     passes: list[Pass]
 
 
-def cut(images: int, pass_size: int | None, ranks: int, rank: int) -> list[slice]:
-    """The places of a global batch that this rank sends through each of its forwards, in order."""
+def cut(images: int, pass_size: int | None, ranks: int, rank: int, most: int | None = None) -> list[slice]:
+    """The places of a global batch that this rank sends through each of its forwards, in order.
+
+    `most`: images in one forward where there is no `pass_size`.
+    """
     if pass_size is None:
-        bounds = [images * r // ranks for r in range(ranks + 1)]
-        return [slice(bounds[rank], bounds[rank + 1])]
+        start, stop = images * rank // ranks, images * (rank + 1) // ranks
+        most = most or max(stop - start, 1)
+        return [slice(first, min(first + most, stop)) for first in range(start, stop, most)]
     passes = [slice(first, min(first + pass_size, images)) for first in range(0, images, pass_size)]
     bounds = [len(passes) * r // ranks for r in range(ranks + 1)]
     return passes[bounds[rank] : bounds[rank + 1]]
@@ -129,11 +136,12 @@ class ImageData(lightning.LightningDataModule):
         drawn = self.views.draw(self.seed, number, self.heights[index], self.widths[index])
         count, whole = len(index), self.course.pass_size is None
         passes = []
-        for places in cut(count, self.course.pass_size, distributed.world_size(), distributed.rank()):
+        ranks, rank, most = distributed.world_size(), distributed.rank(), self.course.max_batch
+        for places in cut(count, self.course.pass_size, ranks, rank, most):
             number_of_pass = 0 if whole else places.start // int(self.course.pass_size or 1)
             passes.append(self._pass(index, drawn, places, randomness.key(self.seed, "pass", number, number_of_pass)))
-        if not passes or passes[0].weight == 0:
-            places = slice(0, min(count, self.course.pass_size or count))
+        if not passes:
+            places = slice(0, min(count, self.course.pass_size or most or count))
             stand_in = self._pass(index, drawn, places, randomness.key(self.seed, "stand-in", number))
             passes = [Pass(stand_in.index, stand_in.drawn, stand_in.seed, 0.0, stand_in.place, stand_in.total)]
         return Step(number, count, passes)
