@@ -26,6 +26,8 @@ COUNTS = ("1", "2", "5", "10", "null")
 COUNTS_OF_EQUAL_COMPUTE = ("1", "10", "null")
 WHERE = Path("outputs/compare")
 MEASURED_STEPS = 60
+SUPERVISED_STEP = 0.8
+"""A supervised step's cost in pretraining steps, the mean over the numbers of labels (by their FLOPs); for the plan."""
 
 
 def main() -> int:
@@ -62,8 +64,11 @@ def plan(jobs: int) -> str:
     finetuning = configured_steps("finetune")
     runs = {
         "DINO pretraining": (len(SEEDS), pretraining * per_step + overhead),
-        "fine-tuning of it": (len(SEEDS) * len(COUNTS), finetuning * per_step / 3 + 2 * overhead),
-        "from scratch, equal supervised steps": (len(SEEDS) * len(COUNTS), finetuning * per_step / 3 + overhead),
+        "fine-tuning of it": (len(SEEDS) * len(COUNTS), finetuning * per_step * SUPERVISED_STEP + 2 * overhead),
+        "from scratch, equal supervised steps": (
+            len(SEEDS) * len(COUNTS),
+            finetuning * per_step * SUPERVISED_STEP + overhead,
+        ),
         "from scratch, equal FLOPs": (len(SEEDS) * len(COUNTS_OF_EQUAL_COMPUTE), pretraining * per_step + overhead),
     }
     lines = [f"  {n:2d} x {name}: about {seconds:.0f} s each" for name, (n, seconds) in runs.items()]
@@ -100,7 +105,8 @@ def configured_steps(stage: str) -> int:
 def multirun(name: str, jobs: int, words: str, counts: Sequence[str]) -> int:
     """One sweep of the command line; returns its exit status."""
     seeds = ",".join(map(str, SEEDS))
-    sweep = [f"seed={seeds}", f"dataset.labels_per_class={','.join(counts)}"]
+    # Seeds change fastest, so that jobs which run at the same time do not wait for one and the same pretraining.
+    sweep = [f"dataset.labels_per_class={','.join(counts)}", f"seed={seeds}"]
     command = ["run.py", "-m", *words.split(), *sweep, f"hydra.launcher.jobs={jobs}", f"output_dir={WHERE / name}"]
     print("python", *command, flush=True)
     return subprocess.run([sys.executable, *command]).returncode
