@@ -18,7 +18,7 @@ FLOORS = {
     "overrides": 3, "checks": 3, "checkpoints": 3, "journal": 3, "optimization": 3, "parts": 3,
     "composition": 4, "methods": 4, "evaluators": 4, "data": 4,
     "config": 5, "judging": 5,
-    "sweeps": 6, "learners": 6,
+    "sweeps": 6, "learner": 6, "learners": 7, "tally": 5, "hardware": 6, "baselines": 6,
     "hydra_commands": 7, "flops": 7, "assembly": 7,
     "start": 8, "running": 9, "reports": 9, "stages": 10, "run": 11,
 }  # fmt: skip
@@ -59,7 +59,17 @@ def test_a_file_imports_only_from_floors_below_its_own(file: Path) -> None:
 
 
 ALLOWED = {
-    "hydra": {"config", "composition", "overrides", "hydra_commands", "stages", "assembly", "running", "hydra_plugins"},
+    "hydra": {
+        "config",
+        "composition",
+        "overrides",
+        "hydra_commands",
+        "stages",
+        "assembly",
+        "hardware",
+        "running",
+        "hydra_plugins",
+    },
     "omegaconf": {
         "config",
         "composition",
@@ -73,7 +83,16 @@ ALLOWED = {
         "hydra_plugins",
         "checks",
     },
-    "lightning": {"stages", "learners", "checkpoints", "assembly", "data", "wandb_logger", "tensorboard_logger"},
+    "lightning": {
+        "hardware",
+        "learner",
+        "learners",
+        "checkpoints",
+        "assembly",
+        "data",
+        "wandb_logger",
+        "tensorboard_logger",
+    },
     "wandb": {"wandb_logger", "wandb_process"},
     "torchmetrics": {"evaluators"},
     "sklearn": {"evaluators", "parts", "data"},

@@ -1,30 +1,23 @@
 """From the resolved config of one stage to the objects that run it: data, method, judge, learner, trainer."""
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from smalldata_vit import randomness
 from smalldata_vit.checkpoints import Checkpoints, checkpoint_name
-from smalldata_vit.contracts import DataFacts, Evaluator, ImageSet, Method
+from smalldata_vit.contracts import DataFacts, Evaluator, Method
 from smalldata_vit.data.dataset import Splits
+from smalldata_vit.data.images import Images
 from smalldata_vit.data.module import Course, ImageData, steps_per_epoch
+from smalldata_vit.hardware import Config, build_trainer, device_of, devices_of, resident
 from smalldata_vit.journal import Journal
 from smalldata_vit.judging import Judge
-from smalldata_vit.learners import Learner, handed_on
-
-Config = Mapping[str, Any]
-
-SHARE_OF_ACCELERATOR = 0.4
-"""Of the free memory of an accelerator that resident images may take; the rest belongs to training."""
+from smalldata_vit.learner import Learner, handed_on
 
 
 @dataclass
@@ -48,30 +41,6 @@ def load_data(config: Config) -> Splits:
     return dataset.load(config["seed"])
 
 
-def device_of(trainer: Config) -> torch.device:
-    """The device that this process trains on."""
-    wanted = trainer["accelerator"]
-    if wanted in ("gpu", "cuda") or (wanted == "auto" and torch.cuda.is_available()):
-        if not torch.cuda.is_available():
-            raise ValueError(f"trainer.accelerator={wanted}, but there is no GPU here: trainer=cpu")
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
-
-
-def precision_of(trainer: Config, device: torch.device) -> str:
-    """`auto` is bf16 on a GPU and float32 elsewhere."""
-    if trainer["precision"] == "auto":
-        return "bf16-mixed" if device.type == "cuda" else "32-true"
-    return str(trainer["precision"])
-
-
-def devices_of(trainer: Config, device: torch.device) -> int:
-    """`auto` is every visible GPU, or one process on a CPU."""
-    if trainer["devices"] == "auto":
-        return torch.cuda.device_count() if device.type == "cuda" else 1
-    return int(trainer["devices"])
-
-
 def facts_of(config: Config, splits: Splits) -> DataFacts:
     """What the method has to know of the data that this stage trains on."""
     return DataFacts(
@@ -83,7 +52,7 @@ def facts_of(config: Config, splits: Splits) -> DataFacts:
     )
 
 
-def trained_on(config: Config, splits: Splits) -> ImageSet:
+def trained_on(config: Config, splits: Splits) -> Images:
     """Every training image where labels are hidden, else those whose labels may be read."""
     if config["reads_labels"]:
         return splits.train.subset(splits.labelled)
@@ -137,42 +106,6 @@ def build_judge(config: Config, splits: Splits, device: torch.device) -> tuple[J
     named = {"val": splits.val, "test": splits.test}
     shown = {name: images for name, images in named.items() if images is not None}
     return Judge(shown, splits.train, splits.place, view, evaluators), evaluators
-
-
-def resident(images: Any, device: torch.device) -> Any:
-    """The images on the accelerator when they fit beside the training, else where they are."""
-    if device.type != "cuda":
-        return images
-    free, _ = torch.cuda.mem_get_info(device)
-    return images.to(device) if images.pixels.numel() < SHARE_OF_ACCELERATOR * free else images
-
-
-def build_trainer(config: Config, devices: int, device: torch.device, loggers: list[Any]) -> lightning.Trainer:
-    """Lightning's Trainer: devices, ranks, precision, the loop. Position, checkpoints and numbers are ours."""
-    settings = config["trainer"]
-    strategy: str | Strategy = "auto"
-    if devices > 1:
-        strategy = DDPStrategy(
-            process_group_backend="nccl" if device.type == "cuda" else "gloo",
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-            timeout=timedelta(minutes=10),
-        )
-    return instantiate(settings["lightning"], _convert_="all")(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=devices,
-        strategy=strategy,
-        precision=precision_of(settings, device),
-        deterministic=settings["deterministic"],
-        logger=loggers or False,
-        plugins=[Checkpoints(config_hash=config["hash"])],
-        max_epochs=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-    )
 
 
 def assemble(

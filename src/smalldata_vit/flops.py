@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from smalldata_vit.data.module import Step
-from smalldata_vit.learners import Learner
+from smalldata_vit.learner import Learner
 
 
 def per_image(learner: Learner, step: Step) -> float:

@@ -15,22 +15,19 @@ from smalldata_vit import config as configuration
 from smalldata_vit import store
 from smalldata_vit.about import about
 from smalldata_vit.assembly import Assembly, assemble, load_data
+from smalldata_vit.baselines import pixels_alone
 from smalldata_vit.checkpoints import newest_whole
 from smalldata_vit.console import set_up_log
 from smalldata_vit.data.dataset import Splits
-from smalldata_vit.evaluators.pixels import flat, svm_on_pixels
 from smalldata_vit.flops import per_image
 from smalldata_vit.journal import Journal
-from smalldata_vit.learners import Learner
+from smalldata_vit.learner import Learner
 from smalldata_vit.output import Lock
 from smalldata_vit.results import Results, read_json, write_json
 from smalldata_vit.start import Source, begin
 
 RESUME = "SMALLDATA_VIT_RESUME"
 """For the other ranks: the checkpoint that rank 0 chose to resume from (empty: none)."""
-
-MOST_FOR_A_MACHINE = 3_000
-"""Images that the support vector machine on pixels is fitted to at most: its cost grows with their square."""
 
 log = logging.getLogger("smalldata_vit")
 
@@ -39,60 +36,47 @@ def run_stage(cfg: DictConfig, name: str, target: Path, typed: Sequence[str]) ->
     """Run one stage into `target/<name>`; returns the exit status (143, 130: stopped by a signal, can be resumed)."""
     config = configuration.stage_config(cfg, name)
     config["hash"] = configuration.config_hash(config)
-    splits = load_data(config)
     if store.is_other_rank():
-        return follow(config, splits, Path(os.environ[store.FOLDER]))
-    source = Source.find(config["start_from"], target)
+        return follow(config, load_data(config), Path(os.environ[store.FOLDER]))
+    results = Results(target / "results.json")
+    try:
+        splits = load_data(config)
+        outcome = settle(config, splits, Source.find(config["start_from"], target), target, cfg.store, typed)
+        results.update({"stages": {name: outcome}})
+        if (
+            config["pixel_baseline"]
+            and outcome["status"] == "finished"
+            and not results.load()["baselines"].get("pixels")
+        ):
+            results.update({"baselines": {"pixels": pixels_alone(splits)}})
+    except BaseException as error:
+        log.debug("%s", traceback.format_exc())
+        sentence = f"{type(error).__name__}: {error}"
+        failed = {"status": "failed", "error": sentence}
+        results.update({"status": "failed", "error": sentence, "stages": {name: failed}})
+        raise
+    return int(outcome.get("exit_status", 0))
+
+
+def settle(
+    config: dict[str, Any], splits: Splits, source: Source, target: Path, shared: str | None, typed: Sequence[str]
+) -> Mapping[str, Any]:
+    """The outcome of a stage that was finished before, or of running it now, alone in its folder."""
+    name = config["stage"]
     key = store.stage_key(config["hash"], splits.split_hash, source.key)
     store.refuse_change(config, key, target / name)
-    folder = store.stage_folder(target, name, cfg.store, key)
-    results = Results(target / "results.json")
+    folder = store.stage_folder(target, name, shared, key)
     with Lock(folder.parent / f".{folder.name}.lock", what=f"the stage {name} in {folder}", waits=True):
         store.link(folder, target / name)
         outcome = store.outcome_of(folder)
         if outcome.get("status") == "finished":
             print(f"{name}: finished before with the same settings and data, skipped ({folder})", flush=True)
-        else:
-            outcome = lead_or_record(config, splits, source, key, folder, typed, results)
-        results.update({"stages": {name: outcome}})
-    if config["pixel_baseline"] and outcome["status"] == "finished" and not results.load()["baselines"].get("pixels"):
-        results.update({"baselines": {"pixels": pixels_alone(splits)}})
-    return int(outcome.get("exit_status", 0))
-
-
-def lead_or_record(
-    config: dict[str, Any],
-    splits: Splits,
-    source: Source,
-    key: str,
-    folder: Path,
-    typed: Sequence[str],
-    results: Results,
-) -> Mapping[str, Any]:
-    """Lead the stage; a failure is written down before it goes on its way."""
-    try:
-        return record(folder, lead(config, splits, source, key, folder, typed))
-    except BaseException as error:
-        log.debug("%s", traceback.format_exc())
-        sentence = f"{type(error).__name__}: {error}"
-        outcome = record(folder, {"status": "failed", "error": sentence})
-        results.update({"status": "failed", "error": sentence, "stages": {config["stage"]: outcome}})
-        raise
-
-
-def pixels_alone(splits: Splits) -> dict[str, float]:
-    """`test/accuracy@n` of a support vector machine on raw pixels; empty without a test split."""
-    if splits.test is None:
-        return {}
-
-    def arrays(images: Any) -> tuple[Any, Any]:
-        return flat(images.take(torch.arange(len(images)))), images.labels.numpy()
-
-    validation = None if splits.val is None else arrays(splits.val)
-    found = svm_on_pixels(
-        arrays(splits.train), splits.place.numpy(), validation, arrays(splits.test), (1, 2, 5, 10), MOST_FOR_A_MACHINE
-    )
-    return {f"test/{name}": value for name, value in found.metrics.items()}
+            return outcome
+        try:
+            return record(folder, lead(config, splits, source, key, folder, typed))
+        except BaseException as error:
+            record(folder, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+            raise
 
 
 def record(folder: Path, outcome: Mapping[str, Any]) -> Mapping[str, Any]:

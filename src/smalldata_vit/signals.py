@@ -3,8 +3,10 @@
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -76,3 +78,15 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
     if library.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"cannot tie this process to its parent: {os.strerror(code)}")
+
+
+def supervise(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    """Run a command to its end, pass on to it what signals arrive, and return its exit status as a shell has it."""
+    child = subprocess.Popen(command, env=environment)
+    before = {n: signal.signal(n, lambda received, frame: child.send_signal(received)) for n in LISTENED}
+    try:
+        status = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status

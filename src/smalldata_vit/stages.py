@@ -2,8 +2,6 @@
 
 import os
 import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ from omegaconf import DictConfig
 from smalldata_vit import config as configuration
 from smalldata_vit.output import Lock, new_folder
 from smalldata_vit.results import Results, read_json
-from smalldata_vit.signals import die_with_parent
+from smalldata_vit.signals import die_with_parent, supervise
 from smalldata_vit.store import FOLDER, is_other_rank, outcome_of
 
 PARENT = "SMALLDATA_VIT_PARENT"
@@ -40,6 +38,8 @@ def run(cfg: DictConfig, typed: Sequence[str]) -> int:
         return run_stage(cfg, names[0], Path(cfg.output_dir or os.environ[FOLDER]), typed)
     folder = Path(cfg.output_dir) if cfg.output_dir else new_folder(Path("outputs"), title(cfg))
     folder.mkdir(parents=True, exist_ok=True)
+    if not cfg.output_dir:
+        print(f"everything goes to {folder}; to continue after a stop: {command(typed, folder)}", flush=True)
     with Lock(folder / ".lock"):
         return run_here(cfg, names, folder, typed)
 
@@ -78,7 +78,7 @@ def show_table(folder: Path) -> None:
     from smalldata_vit.reports.tables import show
 
     show(read_json(folder / "results.json"), Console())
-    print(f"everything is in {folder} (results.json is for scripts)")
+    print(f"everything is in {folder} (results.json is for scripts)", flush=True)
 
 
 def run_alone(cfg: DictConfig, name: str, folder: Path, typed: Sequence[str]) -> int:
@@ -92,17 +92,7 @@ def run_in_process(typed: Sequence[str], name: str, folder: Path) -> int:
     """Start a stage with a command that could be typed, pass signals on to it, and return its exit status."""
     line = [sys.executable, str(script()), *without(typed, "stages", "output_dir")]
     line += [f"stages=[{name}]", f"output_dir={configuration.quoted(str(folder))}"]
-    child = subprocess.Popen(line, env=os.environ | {PARENT: str(os.getpid())})
-    handlers = {
-        number: signal.signal(number, lambda received, frame: child.send_signal(received))
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    }
-    try:
-        status = child.wait()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
+    return supervise(line, os.environ | {PARENT: str(os.getpid())})
 
 
 def script() -> Path:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from smalldata_vit.reports import comparison_picture
 from smalldata_vit.reports.comparison import Arms, markdown, remarks
+from smalldata_vit.signals import supervise
 
 SEEDS = (0, 1, 2)
 COUNTS = ("1", "2", "5", "10", "null")
@@ -109,7 +110,7 @@ def multirun(name: str, jobs: int, words: str, counts: Sequence[str]) -> int:
     sweep = [f"dataset.labels_per_class={','.join(counts)}", f"seed={seeds}"]
     command = ["run.py", "-m", *words.split(), *sweep, f"hydra.launcher.jobs={jobs}", f"output_dir={WHERE / name}"]
     print("python", *command, flush=True)
-    return subprocess.run([sys.executable, *command]).returncode
+    return supervise([sys.executable, *command])
 
 
 def steps_of_equal_compute(count: str) -> int:

@@ -1,0 +1,79 @@
+"""Where a stage runs: device, number of processes, precision, Lightning's Trainer, and where its images lie."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from smalldata_vit.checkpoints import Checkpoints
+from smalldata_vit.data.images import Images
+
+Config = Mapping[str, Any]
+
+SHARE_OF_ACCELERATOR = 0.4
+"""Of the free memory of an accelerator that resident images may take; the rest belongs to training."""
+
+
+def device_of(trainer: Config) -> torch.device:
+    """The device that this process trains on."""
+    wanted = trainer["accelerator"]
+    if wanted in ("gpu", "cuda") or (wanted == "auto" and torch.cuda.is_available()):
+        if not torch.cuda.is_available():
+            raise ValueError(f"trainer.accelerator={wanted}, but there is no GPU here: trainer=cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def precision_of(trainer: Config, device: torch.device) -> str:
+    """`auto` is bf16 on a GPU and float32 elsewhere."""
+    if trainer["precision"] == "auto":
+        return "bf16-mixed" if device.type == "cuda" else "32-true"
+    return str(trainer["precision"])
+
+
+def devices_of(trainer: Config, device: torch.device) -> int:
+    """`auto` is every visible GPU, or one process on a CPU."""
+    if trainer["devices"] == "auto":
+        return torch.cuda.device_count() if device.type == "cuda" else 1
+    return int(trainer["devices"])
+
+
+def resident(images: Images, device: torch.device) -> Images:
+    """The images on the accelerator when they fit beside the training, else where they are."""
+    if device.type != "cuda":
+        return images
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.to(device) if images.pixels.numel() < SHARE_OF_ACCELERATOR * free else images
+
+
+def build_trainer(config: Config, devices: int, device: torch.device, loggers: list[Any]) -> lightning.Trainer:
+    """Lightning's Trainer: devices, ranks, precision, the loop. Position, checkpoints and numbers are ours."""
+    settings = config["trainer"]
+    strategy: str | Strategy = "auto"
+    if devices > 1:
+        strategy = DDPStrategy(
+            process_group_backend="nccl" if device.type == "cuda" else "gloo",
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            timeout=timedelta(minutes=10),
+        )
+    return instantiate(settings["lightning"], _convert_="all")(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=devices,
+        strategy=strategy,
+        precision=precision_of(settings, device),
+        deterministic=settings["deterministic"],
+        logger=loggers or False,
+        plugins=[Checkpoints(config_hash=config["hash"])],
+        max_epochs=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
