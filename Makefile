@@ -13,10 +13,10 @@ run: $(VENV)/.ready  ## set up, then the main job: python run.py $(ARGS)
 	$(BIN)/python run.py $(ARGS)
 
 test: $(VENV)/.ready  ## set up, then the tests that take minutes
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.ready  ## set up, then every test at its full counts
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 check: $(VENV)/.ready  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -32,6 +32,17 @@ TINY = (
 )
 TINY_SUPERVISED = tuple(word for word in TINY if not word.startswith(("method.", "pretrain.")))
 
+FINETUNE = (
+    *TINY_SUPERVISED,
+    "method=supervised",
+    "finetune.views=one_crop",
+    "method.mixing={_target_: smalldata_vit.parts.mixing.Mixing, probability: 1.0, mixup_alpha: 1.0, "
+    "cutmix_alpha: 1.0, switch: random, cutmix_share: 0.5, fold: false}",
+    "arch.drop_path_rate=0.3",
+    "dataset.labels_per_class=null",
+)
+"""Fine-tuning from scratch with what couples images and draws random masks."""
+
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The tests' environment without anything that a launcher or a coverage tool may have left."""

@@ -1,6 +1,7 @@
 """Every choice with every other: it composes, passes the check, is built without memory and runs a forward at every
 view size, or is refused with the numbers. What is refused stands in `refusals.txt`, so that none comes unseen."""
 
+import functools
 import itertools
 import random
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from smalldata_vit.schedules import Progress
 
 REFUSALS = Path(__file__).parent / "refusals.txt"
 GROUPS = ("dataset", "arch", "method", "guidance")
+DEFAULTS = {"dataset": "digits", "arch": "vit_digits", "method": "dino", "guidance": "none"}
 OTHERS = ("views", "evaluator", "optimization", "trainer", "logger")
 GIVEN = {"folder": ("dataset.root=photographs", "dataset.num_classes=3", "dataset.image_size=32")}
 """What an option cannot be composed without."""
@@ -27,8 +29,15 @@ def words_for(choices: dict[str, str]) -> list[str]:
     return words + [word for name in choices.values() for word in GIVEN.get(name, ())]
 
 
-def check(choices: dict[str, str]) -> str | None:
-    """None if every stage of these choices runs, else why it is refused."""
+def named(choices: dict[str, str]) -> str:
+    """All groups of a combination, the defaults too: equal combinations have equal names."""
+    return " ".join(f"{group}={name}" for group, name in (DEFAULTS | choices).items())
+
+
+@functools.cache
+def check(name: str) -> str | None:
+    """None if every stage of a named combination runs, else why it is refused."""
+    choices = dict(word.split("=") for word in name.split())
     try:
         cfg = config.compose(words_for(choices))
         config.check(cfg)
@@ -61,10 +70,6 @@ def forward(stage: dict[str, object]) -> None:
     assert isinstance(method, Classifier) == bool(stage["reads_labels"])
 
 
-def named(choices: dict[str, str]) -> str:
-    return " ".join(f"{group}={name}" for group, name in sorted(choices.items()))
-
-
 def pairs() -> Iterator[dict[str, str]]:
     for one, other in (("dataset", "arch"), ("arch", "method"), ("method", "guidance")):
         for first, second in itertools.product(config.options(one), config.options(other)):
@@ -78,7 +83,7 @@ def triples(n: int) -> list[dict[str, str]]:
 
 
 def refused(combinations: list[dict[str, str]]) -> dict[str, str]:
-    found = {named(choices): check(choices) for choices in combinations}
+    found = {name: check(name) for name in map(named, combinations)}
     return {name: why for name, why in found.items() if why is not None}
 
 

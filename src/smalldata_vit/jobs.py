@@ -24,8 +24,10 @@ LEAKS = (
     "TORCHELASTIC_",
 )
 """Environment variables (or their beginnings) by which a process belongs to a process group; not for jobs."""
-OF_ONE_COMMAND = ("SMALLDATA_VIT_PARENT", "SMALLDATA_VIT_FOLDER", "SMALLDATA_VIT_RESUME")
+OF_ONE_COMMAND = ("SMALLDATA_VIT_PARENT", "SMALLDATA_VIT_FOLDER", "SMALLDATA_VIT_RESUME", "SMALLDATA_VIT_LEADER")
 """What a command tells its own stages and ranks."""
+OF_A_SWEEP = "SMALLDATA_VIT_SWEEP"
+"""Set for jobs: they end with their sweep, even when that is killed."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -140,6 +142,7 @@ class Job:
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """This process's environment without what ties it to a process group, and with so many threads."""
+    """This process's environment without what ties it to a process group, marked as a job's, with so many threads."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(LEAKS) and k not in OF_ONE_COMMAND}
-    return kept | ({} if threads is None else dict.fromkeys(THREADS, str(threads)))
+    shared = {} if threads is None else dict.fromkeys(THREADS, str(threads))
+    return kept | shared | {OF_A_SWEEP: str(os.getpid())}

@@ -101,7 +101,7 @@ def lead(
     journal.note(describe(config, stage))
     found = newest_whole(folder / "checkpoints")
     os.environ[RESUME] = str(found.path) if found else ""
-    os.environ[store.FOLDER] = str(folder)
+    os.environ |= {store.FOLDER: str(folder), store.LEADER: str(os.getpid())}
     if found:
         journal.resume(found.step)
         journal.note(f"resumes at step {found.step} of {learner.course.total_steps} from {found.path}")
@@ -120,6 +120,7 @@ def lead(
 
 def follow(config: dict[str, Any], splits: Splits, folder: Path) -> int:
     """Any other rank: train along and help to judge; writes nothing."""
+    set_up_log(None)
     key = read_json(folder / "key.json")
     stage = assemble(config, splits, folder, Journal(None, config["stage"]), [], proof=key)
     stage.trainer.fit(stage.learner, stage.data, ckpt_path=os.environ[RESUME] or None)

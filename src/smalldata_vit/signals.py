@@ -66,11 +66,12 @@ class Signals:
             self.received = number
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
+def die_with_parent(parent: int | None = None, number: int = signal.SIGKILL) -> None:
     """Ask the kernel to send this process a signal when its parent dies, so that no rank or stage is left over.
 
     The default is SIGKILL: a rank whose parent was killed waits in a collective and would never look at a flag.
-    Linux only; elsewhere nothing happens. OSError if the kernel refuses.
+    `parent`: the process that it was started by; if that died before this was called, it dies now. Linux only;
+    elsewhere nothing happens. OSError if the kernel refuses.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -78,6 +79,8 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
     if library.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"cannot tie this process to its parent: {os.strerror(code)}")
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), number)
 
 
 def supervise(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:

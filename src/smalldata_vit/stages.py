@@ -9,10 +9,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from smalldata_vit import config as configuration
+from smalldata_vit.jobs import OF_A_SWEEP
 from smalldata_vit.output import Lock, new_folder
 from smalldata_vit.results import Results, read_json
 from smalldata_vit.signals import die_with_parent, supervise
-from smalldata_vit.store import FOLDER, is_other_rank, outcome_of
+from smalldata_vit.store import FOLDER, LEADER, is_other_rank, outcome_of
 
 PARENT = "SMALLDATA_VIT_PARENT"
 """Set for the processes that a command starts for its stages: they neither lock its folder nor print its table."""
@@ -31,10 +32,12 @@ def run(cfg: DictConfig, typed: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     names = list(cfg.stages)
     refuse_missing_sources(cfg, names)
+    starter = os.environ.get(LEADER if is_other_rank() else PARENT if PARENT in os.environ else OF_A_SWEEP)
+    if starter is not None:
+        die_with_parent(int(starter))
     if is_other_rank() or PARENT in os.environ:
         from smalldata_vit.running import run_stage
 
-        die_with_parent()
         return run_stage(cfg, names[0], Path(cfg.output_dir or os.environ[FOLDER]), typed)
     folder = Path(cfg.output_dir) if cfg.output_dir else new_folder(Path("outputs"), title(cfg))
     folder.mkdir(parents=True, exist_ok=True)

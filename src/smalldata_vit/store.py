@@ -12,6 +12,8 @@ from smalldata_vit.results import read_json
 
 FOLDER = "SMALLDATA_VIT_FOLDER"
 """For the other ranks: the stage folder that rank 0 chose."""
+LEADER = "SMALLDATA_VIT_LEADER"
+"""For the other ranks: rank 0's process."""
 
 
 class ChangedStage(ValueError):
