@@ -137,7 +137,7 @@ def test_a_scalar_where_a_subtree_belongs_is_refused() -> None:
 
 
 def test_a_package_of_the_users_own_is_allowed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["optimization.optimizer._target_=torch.optim.RAdam"]
+    words = ["pretrain.optimization=gani_pretrain", "optimization.optimizer._target_=torch.optim.RAdam"]
     assert "is not allowed" in refused(*words)
     monkeypatch.setenv("SMALLDATA_VIT_ALLOW", "other, torch.optim")
     check(compose(words))
