@@ -195,7 +195,7 @@ def finish(config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, j
         "flops": begun["flops_per_image"] * seen,
         "train_images": course.images,
         "warnings": journal.warnings,
-        "folder": str(folder),
+        "folder": folder.name,
     }
 
 
