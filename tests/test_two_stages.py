@@ -4,7 +4,10 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 from command import TINY, TINY_SUPERVISED, results, run, succeed
+
+from smalldata_vit.manifests import newest_whole
 
 
 def test_two_stages_in_one_command_hand_over_skip_and_refuse_what_changed(tmp_path: Path) -> None:
@@ -74,10 +77,27 @@ def test_two_epochs_on_37_images_with_batch_64_train_judge_and_log(tmp_path: Pat
         f"{stage}.evaluate_every_epochs=1",
         f"{stage}.start_from=null",
         f"{stage}.passes_per_epoch=1",
+        f"{stage}.select=best",
         f"output_dir={tmp_path / 'run'}",
     )
     found = results(tmp_path / "run")["stages"][stage]
     assert found["steps"] == 2
+    assert found["selected"]["rule"] == "best"
     assert any(name.startswith("test/") for name in found["metrics"])
     assert "batch_size=64 is more than" in done.stdout + done.stderr
     assert "train/loss" in (tmp_path / "run" / stage / "metrics.csv").read_text()
+
+
+def test_a_loss_that_is_no_number_stops_the_stage_names_the_step_and_keeps_what_was_saved_before(
+    tmp_path: Path,
+) -> None:
+    words = (*TINY, "stages=[pretrain]", "pretrain.steps=400", "pretrain.checkpoint_every_seconds=0")
+    done = run(*words, "pretrain.optimization.lr=1e30", f"output_dir={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert "is not finite" in done.stderr
+    found = results(tmp_path / "run")
+    assert found["status"] == found["stages"]["pretrain"]["status"] == "failed"
+    assert "NonFiniteLoss: step" in found["error"]
+    whole = newest_whole(tmp_path / "run" / "pretrain" / "checkpoints")
+    weights = {} if whole is None else torch.load(whole.path, weights_only=True)["state_dict"]
+    assert all(bool(value.isfinite().all()) for value in weights.values())

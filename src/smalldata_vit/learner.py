@@ -166,7 +166,8 @@ class Learner(lightning.LightningModule, ABC):
         norm = self.optimization.clip(self.method.parameters(), scale=before)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self.tally.add_step("gradient_norm", norm)
+        # Steps that the gradient scaler skips are its way of finding a scale, no reason to stop.
+        self.tally.add_step("gradient_norm", norm if scaler is None else norm.nan_to_num(0.0, 0.0, 0.0))
         return scaler is None or scaler.get_scale() >= before
 
     def _between_steps(self, set_to: Mapping[str, float]) -> None:
@@ -196,7 +197,7 @@ class Learner(lightning.LightningModule, ABC):
         """Write the tally down, and stop on a number that is none."""
         numbers = {f"train/{name}": value for name, value in self.tally.read().items()}
         self.log_numbers(numbers | {f"train/{name}": value for name, value in set_to.items()})
-        if not math.isfinite(numbers["train/loss"]):
+        if not (math.isfinite(numbers["train/loss"]) and math.isfinite(numbers["train/gradient_norm"])):
             named = [name for name, value in numbers.items() if not math.isfinite(value)]
             raise NonFiniteLoss(
                 f"step {self.step}: {', '.join(named)} is not finite. The last checkpoint before it is kept; "

@@ -160,7 +160,7 @@ def judge_at_end(config: Mapping[str, Any], stage: Assembly, folder: Path) -> di
             raise FileNotFoundError(f"select=best, but {folder / 'checkpoints'} holds no whole best_*.ckpt")
         state = torch.load(best.path, map_location="cpu", weights_only=True)
         stage.method.load_state_dict(state["method"])
-    stage.method.to(stage.device)
+    learner.to(stage.device)
     numbers: dict[str, float] = {}
     for split in ("val", "test"):
         if split in stage.judge.splits:

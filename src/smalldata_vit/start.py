@@ -58,7 +58,7 @@ class Source:
 
 def begin(config: Mapping[str, Any], stage: Assembly, source: Source, journal: Journal) -> dict[str, Any]:
     """Judge the untrained encoder, load what the stage starts from; returns what is worth keeping of both."""
-    stage.method.to(stage.device)
+    stage.learner.to(stage.device)
     begun: dict[str, Any] = {"untrained": None, "hand_off": None, "start_from": None}
     if config["judge_untrained"]:
         journal.note("judging the untrained encoder")
