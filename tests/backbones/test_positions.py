@@ -55,3 +55,13 @@ def test_a_size_first_seen_in_inference_mode_can_be_trained_on_later():
         resized(table, (9, 9), (5, 5), "size")
     resized(table, (9, 9), (5, 5), "size").sum().backward()
     assert table.grad is not None
+
+
+def test_the_slice_rule_takes_the_first_rows_of_the_table_as_it_is_stored():
+    table = torch.randn(1, 64, 3)
+    assert torch.equal(resized(table, (8, 8), (4, 4), "slice"), table[:, :16])
+
+
+def test_the_slice_rule_refuses_a_grid_with_more_tokens_than_the_table():
+    with pytest.raises(ValueError, match="9 x 9 needs 81 positions, the table of 8 x 8 has 64"):
+        resized(torch.randn(1, 64, 3), (8, 8), (9, 9), "slice")

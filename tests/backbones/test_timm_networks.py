@@ -66,3 +66,17 @@ def test_a_timm_vit_and_swin_see_local_crops_too():
 def test_what_a_network_cannot_do_is_refused_with_the_numbers(arguments, says):
     with pytest.raises(ValueError, match=says):
         network(**{"image_size": 32, "drop_path_rate": 0.1} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "maps"),
+    [
+        ("vit_tiny_patch16_224", [(192, 4, 4)] * 12),
+        ("resnet50", [(64, 32, 32), (256, 16, 16), (512, 8, 8), (1024, 4, 4), (2048, 2, 2)]),
+        ("pvt_v2_b0", [(32, 16, 16), (64, 8, 8), (160, 4, 4), (256, 2, 2)]),
+    ],
+)
+def test_intermediates_are_counted_as_timm_counts_them(name, maps):
+    with torch.device("meta"):
+        found = network(name, 64, 0.0).forward_intermediates(torch.empty(2, 3, 64, 64), intermediates_only=True)
+    assert [tuple(m.shape[1:]) for m in found] == maps

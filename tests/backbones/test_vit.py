@@ -220,7 +220,7 @@ for start in range(0, 40, 4):
         results = []
         for made in (network, compiled):
             torch.manual_seed(side)
-            with places(start, start + 4, 40):
+            with places(start, start + 4, 40, rows=4):
                 results.append(made(torch.randn(4, 3, side, side)))
         torch.testing.assert_close(*results, atol=2e-6, rtol=1e-5)
 assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
@@ -231,3 +231,36 @@ def test_it_compiles_into_one_graph_a_size_however_many_passes_there_are():
     # In a process of its own: the shape checks of these tests cannot be compiled.
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_recomputed_activations_change_neither_output_nor_any_gradient():
+    results = []
+    for recompute in (False, True):
+        network = small(drop_path_rate=0.5, drop_path_shape="constant")
+        network.set_grad_checkpointing(recompute)
+        torch.manual_seed(3)
+        kept_bytes = 0
+
+        def count(tensor):
+            nonlocal kept_bytes
+            kept_bytes += tensor.numel() * tensor.element_size()
+            return tensor
+
+        with places(2, 6, 8) as here:
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                features = network(pictures(4, 16)).sum() + 2 * network(pictures(4, 8)).square().sum()
+            at_forward = kept_bytes
+            features.backward()
+        results.append((features.detach(), [p.grad for p in network.parameters()], at_forward, here.used))
+    (plain, gradients, much, used), (again, theirs, little, used_again) = results
+    assert torch.equal(plain, again)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, theirs, strict=True))
+    assert little < much / 2
+    assert used == used_again
+
+
+def test_a_repeated_forward_that_would_drop_other_paths_is_refused():
+    network = small(drop_path_rate=0.5)
+    network.set_grad_checkpointing(True)
+    with places(0, 4, 4), pytest.raises(RuntimeError, match="drop other paths"):
+        network.forward_features(pictures(4, 16).requires_grad_()).sum().backward()

@@ -16,53 +16,98 @@ Shape = Literal["linear", "constant"]
 
 
 class _Pass:
-    """Which part of the global batch a forward holds.
+    """The numbers that decide which rows of this pass are dropped, and how many of them are used up.
 
-    The places are a tensor because torch.compile would make a graph for each value of an integer or a ContextVar.
+    They are a tensor that is there before the forward: it holds nothing that torch.compile would make a graph for each
+    value of, it needs no generator of the device (so CPU and GPU drop the same paths), and a forward that is repeated
+    in the backward pass finds the same numbers again.
     """
 
-    total: int | None = None
-    index: Tensor | None = None
+    def __init__(self, span: slice, total: int, device: torch.device | str) -> None:
+        self.span, self.total, self.device = span, total, device
+        self.images = span.stop - span.start
+        self.generator = torch.Generator("cpu").manual_seed(torch.initial_seed())
+        self.numbers = self.drawn(0)
+        self.used, self.repeating = 0, False
+
+    def drawn(self, rows: int) -> Float[Tensor, "rows images"]:
+        """The next numbers of this pass's images, in [0, 1), on the device."""
+        drawn = torch.rand(rows, self.total, generator=self.generator, device="cpu")
+        return drawn[:, self.span].to(self.device, non_blocking=True)
 
 
-_current = _Pass()
+_current: _Pass | None = None
 
 
 @contextmanager
-def places(start: int, stop: int, total: int, device: torch.device | str = "cpu") -> Iterator[None]:
+def places(start: int, stop: int, total: int, device: torch.device | str = "cpu", rows: int = 0) -> Iterator[_Pass]:
     """Inside it a forward holds the places start .. stop - 1 of a global batch of `total` images.
 
     The rows of the forward are view-major: all images' first views, then all second views. Masks are drawn for all
     `total` places and cut, so that passes that start from the same torch seed drop the same paths, together, as one
-    forward of the whole batch. `device`: the network's, which saves it copies. ValueError unless
-    0 <= start < stop <= total.
+    forward of the whole batch. Gives the pass, whose `used` says how many rows of numbers were needed.
+
+    Arguments:
+        device: the network's.
+        rows: of numbers to draw at once, best the `used` of an earlier pass; more are drawn when needed, the same ones,
+            but a compiled network cannot.
+
+    ValueError unless 0 <= start < stop <= total.
     """
+    global _current
     if not 0 <= start < stop <= total:
         raise ValueError(
             f"places({start}, {stop}, {total}) is no part of a batch: 0 <= start < stop <= total is needed."
         )
-    before = _current.total, _current.index
-    whole = (start, stop) == (0, total)
-    _current.total, _current.index = total, None if whole else torch.arange(start, stop, device=device)
+    before, _current = _current, _Pass(slice(start, stop), total, device)
+    _current.numbers = _current.drawn(rows)
+    try:
+        yield _current
+    finally:
+        _current = before
+
+
+@contextmanager
+def again(used: int) -> Iterator[None]:
+    """Inside it a part of this pass's forward is repeated, that had begun when `used` rows of numbers were used up."""
+    if _current is None:
+        yield
+        return
+    before, _current.used, _current.repeating = _current.used, used, True
     try:
         yield
     finally:
-        _current.total, _current.index = before
+        _current.used, _current.repeating = before, False
+
+
+def used() -> int:
+    """Rows of numbers that this pass has used up."""
+    return 0 if _current is None else _current.used
+
+
+def in_backward() -> bool:
+    """Whether this is called by autograd's backward pass."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def kept(rows: int, drop_prob: float, device: torch.device) -> Bool[Tensor, " rows"]:
-    """Which rows of a forward keep their path; draws (V, total) numbers from torch's generator of the device.
+    """Which rows of a forward keep their path: the next numbers of this pass, or new ones outside of any.
 
-    ValueError if the rows are not a whole number of views of the images that `places` announced.
+    ValueError if the rows are not a whole number of views of the images that `places` announced. RuntimeError where a
+    network repeats its forward in the backward pass by other means than `recomputing`: other paths would be dropped.
     """
-    total = rows if _current.total is None else _current.total
-    images = total if _current.index is None else len(_current.index)
-    if rows % images:
-        raise ValueError(f"A forward of {rows} rows cannot be views of the {images} images of this pass.")
-    drawn = torch.rand(rows // images, total, device=device)
-    if _current.index is not None:
-        drawn = drawn[:, _current.index.to(device)]
-    return (drawn >= drop_prob).flatten()
+    if _current is None:
+        return torch.rand(rows, device=device) >= drop_prob
+    if not torch.compiler.is_compiling() and _current.repeating != in_backward():
+        raise RuntimeError("this network's own activation checkpointing would drop other paths: drop_path_rate=0 here")
+    if rows % _current.images:
+        raise ValueError(f"A forward of {rows} rows cannot be views of the {_current.images} images of this pass.")
+    first, last = _current.used, _current.used + rows // _current.images
+    if last > len(_current.numbers):
+        more = _current.drawn(last - len(_current.numbers))
+        _current.numbers = torch.cat([_current.numbers, more])
+    _current.used = last
+    return (_current.numbers[first:last].to(device) >= drop_prob).flatten()
 
 
 class DropPath(nn.Module):
@@ -78,7 +123,7 @@ class DropPath(nn.Module):
         """The branch, zero in the dropped rows; in evaluation mode the branch itself."""
         if not self.training or self.drop_prob == 0:
             return branch
-        scale = kept(branch.shape[0], self.drop_prob, branch.device).to(branch.dtype) / (1 - self.drop_prob)
+        scale = kept(branch.shape[0], self.drop_prob, branch.device).to(branch.dtype) * (1 / (1 - self.drop_prob))
         return branch * scale.reshape(-1, *[1] * (branch.ndim - 1))
 
     def extra_repr(self) -> str:

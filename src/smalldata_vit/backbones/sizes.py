@@ -1,4 +1,6 @@
-"""Whether an image can be cut into patches."""
+"""Whether an image can be cut into patches, and a grid of them into windows."""
+
+from collections.abc import Sequence
 
 
 def check_sides(height: int, width: int, patch_size: int) -> None:
@@ -12,3 +14,20 @@ def check_sides(height: int, width: int, patch_size: int) -> None:
                 f"multiple of {patch_size}; the nearest side that is: {nearest}. Change the image or view size, or "
                 f"the network's patch_size."
             )
+
+
+def check_windows(grid: tuple[int, int], windows: Sequence[int]) -> None:
+    """ValueError, naming windows that fit, unless each stage's grid holds its window.
+
+    `grid`: rows and columns of patches before the first stage; each later stage halves them, rounding up.
+    """
+    grids = [grid]
+    for _ in windows[1:]:
+        grids.append(((grids[-1][0] + 1) // 2, (grids[-1][1] + 1) // 2))
+    if any(min(own) < window or window < 1 for own, window in zip(grids, windows, strict=True)):
+        fitting = [max(1, min(window, *own)) for own, window in zip(grids, windows, strict=True)]
+        raise ValueError(
+            f"Windows of {list(windows)} tokens a side do not fit into grids of "
+            f"{', '.join(f'{rows} x {columns}' for rows, columns in grids)} tokens: a window is at least 1 and no "
+            f"larger than its stage's grid. Choose windows={fitting}, a larger image_size or a smaller patch_size."
+        )

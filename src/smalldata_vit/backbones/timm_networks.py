@@ -21,8 +21,10 @@ def network(
 
     `image_size`, `patch_size`: pixels; None keeps the network's own patches. `pretrained`: weights from timm's hub.
     Where timm's class can, it takes other input sizes too, by timm's antialiased resampling of position tables, which
-    is not DINO's (`backbones.vit` has that). ValueError for an unknown name, a size that the network cannot see, or an
-    argument that its class does not have.
+    is not DINO's (`backbones.vit` has that). What `forward_intermediates` counts is timm's choice: blocks of a ViT, but
+    stages of a PVTv2 or PiT, normed, and the stem first in a ResNet; `backbones.pvt_v2`, `pit` and `convit` count
+    blocks, and see other sizes. Weights begin as timm has it (its ViTs' class token at 1e-6, not 0.02).
+    ValueError for an unknown name, a size that the network cannot see, or an argument that its class does not have.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from smalldata_vit.backbones import drop_path
 from smalldata_vit.backbones.initialisation import Init, initialise
 from smalldata_vit.backbones.positions import Positions, resized
+from smalldata_vit.backbones.recomputing import recomputed
 from smalldata_vit.backbones.sizes import check_sides
 
 Attention = Literal["auto", "explicit", "sdpa"]
@@ -133,11 +134,16 @@ class ViT(vision_transformer.VisionTransformer):
 
     def forward(self, x: Float[Tensor, "B channels H W"]) -> Float[Tensor, "B D"]:  # type: ignore[override]
         """Features of images of any size that is a multiple of the patch size; ValueError for others."""
-        if not self.short:
-            return self.forward_head(self.forward_features(x))
         tokens = self._pos_embed(self.patch_embed(x))
-        tokens = self.blocks[-1](self.blocks[:-1](tokens), queries=1)
-        return self.norm(tokens)[:, 0]
+        for block in self.blocks[:-1]:
+            tokens = self._through(cast(Block, block), tokens)
+        tokens = self.norm(self._through(cast(Block, self.blocks[-1]), tokens, 1 if self.short else None))
+        return tokens[:, 0] if self.short else self.forward_head(tokens)
+
+    def _through(self, block: nn.Module, tokens: Float[Tensor, "B N D"], queries: int | None = None) -> Tensor:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return recomputed(block, tokens, queries)
+        return block(tokens, queries)
 
 
 def vit(
