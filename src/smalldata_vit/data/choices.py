@@ -15,6 +15,9 @@ from torch import Tensor
 Choices = dict[str, Tensor]
 """Named parameters of one operation, (B, V, …) as drawn, (n, …) with n = B V as applied."""
 
+HOST = "host_"
+"""Choices whose names begin so stay on the CPU: they decide what is launched."""
+
 Numbers = NDArray[np.float64]
 """Uniform in [0, 1), (B, V, k)."""
 
@@ -35,6 +38,17 @@ class Operation(Protocol):
 
     def __call__(self, images: Float[Tensor, "n 3 H W"], choices: Choices) -> Float[Tensor, "n 3 H W"]:
         """The changed views, values 0..1; may write into `images`."""
+
+
+def moved(choices: Choices, device: torch.device) -> Choices:
+    """Choices on a device, but for those of the host; from pinned memory, so that an accelerator is not waited for."""
+
+    def there(value: Tensor) -> Tensor:
+        if value.device == device:
+            return value
+        return (value.pin_memory() if device.type == "cuda" else value).to(device, non_blocking=True)
+
+    return {name: value if name.startswith(HOST) else there(value) for name, value in choices.items()}
 
 
 def chances(probability: Probability, views: int) -> Numbers:

@@ -1,38 +1,28 @@
-"""AutoAugment (Cubuk et al., CVPR 2019) and RandAugment (Cubuk et al., NeurIPS 2020) with torchvision's operations.
-
-Views that share an operation and its magnitude go through one call. Operations are in 8 bits, as published.
+"""AutoAugment (Cubuk et al., CVPR 2019), RandAugment (Cubuk et al., NeurIPS 2020) and TrivialAugment (Müller and
+Hutter, ICCV 2021) in torchvision's form, and AutoAugment as Gani et al. (BMVC 2022) have it. In 8 bits, as published.
 """
 
-import math
-from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
+from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms import AutoAugment as PublishedPolicies
-from torchvision.transforms import AutoAugmentPolicy, InterpolationMode
-from torchvision.transforms import functional as tv
+from torchvision.transforms import AutoAugmentPolicy
 
 from smalldata_vit.data.choices import Choices, Numbers
+from smalldata_vit.data.policies_arithmetic import apply_as_pillow, apply_as_torchvision
+from smalldata_vit.data.policies_levels import HIGHEST, WIDE, alike, magnitudes, published, signed
+from smalldata_vit.data.policies_plan import OPERATIONS, Arithmetic, Named, number, planned
 
-RANDOM = (
+RANDOM = number(
     "Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast",
     "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize",
 )  # fmt: skip
-"""The operations of RandAugment."""
+"""The operations of RandAugment and TrivialAugment."""
 
-OPERATIONS = (*RANDOM, "Invert")
-SIGNED = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness"}
-
-HIGHEST = {
-    "ShearX": 0.3, "ShearY": 0.3, "TranslateX": 150 / 331, "TranslateY": 150 / 331, "Rotate": 30.0,
-    "Brightness": 0.9, "Color": 0.9, "Contrast": 0.9, "Sharpness": 0.9,
-}  # fmt: skip
-"""Magnitude at the last level: a slope, a share of the side, degrees, or a factor's distance from 1."""
+Interpolation = Literal["nearest", "bilinear"]
 
 
 class AutoAugment:
@@ -41,10 +31,9 @@ class AutoAugment:
     Arguments:
         policy: CIFAR10, SVHN or IMAGENET.
         fill: 0..255, of what a geometric operation brings in from outside; torchvision 0, Gani et al. 128.
-        interpolation: of the geometric operations.
-
-    Departures from the code of Gani et al., none of them measured: they never negate a rotation, shear bicubically and
-    solarize from 256 down; here as in torchvision.
+        interpolation: of the geometric operations; the variant `gani` has its own.
+        variant: `torchvision`: the bits of its operations on tensors. `gani`: Pillow's operations; a rotation is
+            never negated, shears are bicubic, translations of a fraction of a pixel, solarize goes down from 256.
     """
 
     numbers = 5
@@ -53,27 +42,39 @@ class AutoAugment:
         self,
         policy: Literal["CIFAR10", "SVHN", "IMAGENET"],
         fill: int,
-        interpolation: Literal["nearest", "bilinear"] = "nearest",
+        interpolation: Interpolation = "nearest",
+        variant: Literal["torchvision", "gani"] = "torchvision",
     ) -> None:
+        if variant == "gani" and interpolation != "nearest":
+            raise ValueError(f"interpolation={interpolation} cannot be chosen with variant=gani: leave it at nearest")
         pairs = PublishedPolicies(AutoAugmentPolicy[policy]).policies
         named = [[(OPERATIONS.index(name), chance, level or 0) for name, chance, level in pair] for pair in pairs]
         self.table = np.array(named, dtype=np.float64)  # (pairs, 2, [operation, probability, level])
-        self.magnitudes = magnitudes(10)
-        self.fill, self.interpolation = fill, interpolation
+        self.gani, self.interpolation = variant == "gani", interpolation
+        self.magnitudes = magnitudes(10, HIGHEST, solarize=256 if self.gani else 255)
+        self.arithmetic: Arithmetic = "pillow" if self.gani else "torchvision"
+        self.apply = partial(apply_as_pillow if self.gani else apply_as_torchvision, fill=[fill] * 3)
 
-    def draw(self, uniform: Numbers) -> Choices:
-        """`operation` and `magnitude` (B, V, 2)."""
+    def name(self, uniform: Numbers) -> Named:
+        """The operations (B, V, 2) in the words of the publication."""
         pair = self.table[(uniform[..., 0] * len(self.table)).astype(np.int64)]
         operation = np.where(uniform[..., 1:3] <= pair[..., 1], pair[..., 0], 0).astype(np.int64)
-        return signed(operation, self.magnitudes[operation, pair[..., 2].astype(np.int64)], uniform[..., 3:5])
+        size = self.magnitudes[operation, pair[..., 2].astype(np.int64)]
+        if self.gani:
+            return published(operation, size, uniform[..., 3:5])
+        return Named(operation, signed(operation, size, uniform[..., 3:5]), alike(operation, self.interpolation))
+
+    def draw(self, uniform: Numbers) -> Choices:
+        """See `policies_plan.planned`, two layers."""
+        return planned(self.name(uniform), self.arithmetic)
 
     def __call__(self, images: Float[Tensor, "n 3 S S"], choices: Choices) -> Float[Tensor, "n 3 S S"]:
         """The views after both operations."""
-        return apply_policy(images, choices, self.fill, self.interpolation)
+        return self.apply(images, choices)
 
 
 class RandAugment:
-    """Operations drawn uniformly from 14, all at one level, signs at random.
+    """Operations drawn uniformly from 14, all at one level, signs at random; the bits of torchvision's on tensors.
 
     Arguments:
         num_ops: operations one after the other.
@@ -84,101 +85,59 @@ class RandAugment:
     """
 
     def __init__(
-        self,
-        num_ops: int,
-        magnitude: int,
-        fill: int,
-        levels: int = 31,
-        interpolation: Literal["nearest", "bilinear"] = "nearest",
+        self, num_ops: int, magnitude: int, fill: int, levels: int = 31, interpolation: Interpolation = "nearest"
     ) -> None:
         if not 0 <= magnitude < levels:
             raise ValueError(f"magnitude={magnitude} must be from 0 to {levels - 1}: levels={levels}")
-        self.numbers, self.num_ops = 2 * num_ops, num_ops
-        self.magnitudes = magnitudes(levels)[:, magnitude]
-        self.fill, self.interpolation = fill, interpolation
+        self.numbers, self.num_ops, self.interpolation = 2 * num_ops, num_ops, interpolation
+        self.magnitudes = magnitudes(levels, HIGHEST)[:, magnitude]
+        self.apply = partial(apply_as_torchvision, fill=[fill] * 3)
+
+    def name(self, uniform: Numbers) -> Named:
+        """The operations (B, V, num_ops) in the words of the publication."""
+        operation = RANDOM[(uniform[..., : self.num_ops] * len(RANDOM)).astype(np.int64)]
+        size = signed(operation, self.magnitudes[operation], uniform[..., self.num_ops :])
+        return Named(operation, size, alike(operation, self.interpolation))
 
     def draw(self, uniform: Numbers) -> Choices:
-        """`operation` and `magnitude` (B, V, num_ops)."""
-        operation = (uniform[..., : self.num_ops] * len(RANDOM)).astype(np.int64)
-        return signed(operation, self.magnitudes[operation], uniform[..., self.num_ops :])
+        """See `policies_plan.planned`, `num_ops` layers."""
+        return planned(self.name(uniform), "torchvision")
 
     def __call__(self, images: Float[Tensor, "n 3 S S"], choices: Choices) -> Float[Tensor, "n 3 S S"]:
         """The views after all operations."""
-        return apply_policy(images, choices, self.fill, self.interpolation)
+        return self.apply(images, choices)
 
 
-def magnitudes(levels: int) -> NDArray[np.float64]:
-    """The magnitude of each operation at each level, (operations, levels); 0 where an operation has none."""
-    step = np.arange(levels)
-    rows = {name: highest * step / (levels - 1) for name, highest in HIGHEST.items()}
-    rows["Posterize"] = 8 - np.rint(step / ((levels - 1) / 4))
-    rows["Solarize"] = 255 * (1 - step / (levels - 1))
-    return np.stack([rows.get(name, np.zeros(levels)) for name in OPERATIONS])
+class TrivialAugment:
+    """One operation of 14 at one of `levels` levels, both uniform, signs at random, in the paper's wide ranges; the
+    bits of torchvision's `TrivialAugmentWide` on tensors.
 
+    Arguments:
+        fill: 0..255, of what a geometric operation brings in from outside.
+        levels: into how many steps the range of each operation is cut; torchvision 31.
+        interpolation: of the geometric operations.
+    """
 
-def signed(operation: NDArray[np.int64], magnitude: Numbers, uniform: Numbers) -> Choices:
-    """Choices with every second magnitude negated, where an operation has two directions."""
-    two_ways = np.array([name in SIGNED for name in OPERATIONS])[operation]
-    magnitude = np.where(two_ways & (uniform < 0.5), -magnitude, magnitude)
-    return {"operation": torch.from_numpy(operation), "magnitude": torch.from_numpy(magnitude)}
+    numbers = 3
 
+    def __init__(self, fill: int, levels: int = 31, interpolation: Interpolation = "nearest") -> None:
+        if levels < 2:
+            raise ValueError(f"levels={levels} leaves no range of magnitudes: give at least 2")
+        self.levels, self.interpolation = levels, interpolation
+        self.magnitudes = magnitudes(levels, WIDE, fewest_bits=2)
+        self.apply = partial(apply_as_torchvision, fill=[fill] * 3)
 
-def apply_policy(
-    images: Float[Tensor, "n 3 S S"], choices: Choices, fill: int, interpolation: str
-) -> Float[Tensor, "n 3 S S"]:
-    """The views, rounded to 8 bits, after their operations; `choices` (n, k) lie on the CPU."""
-    made = images.mul(255).round_().to(torch.uint8)
-    mode = InterpolationMode(interpolation)
-    for operation, magnitude in zip(choices["operation"].T.tolist(), choices["magnitude"].T.tolist(), strict=True):
-        alike: dict[tuple[int, float], list[int]] = {}
-        for row, what in enumerate(zip(operation, magnitude, strict=True)):
-            alike.setdefault(what, []).append(row)
-        for (number, size), chosen in alike.items():
-            if OPERATIONS[number] != "Identity":
-                rows = torch.tensor(chosen, device=made.device)
-                made[rows] = changed(made[rows], OPERATIONS[number], size, mode, [float(fill)] * 3)
-    return made.float().div_(255)
+    def name(self, uniform: Numbers) -> Named:
+        """The operation (B, V, 1) in the words of the publication."""
+        operation = RANDOM[(uniform[..., :1] * len(RANDOM)).astype(np.int64)]
+        size = self.magnitudes[operation, (uniform[..., 1:2] * self.levels).astype(np.int64)]
+        size = signed(operation, size, uniform[..., 2:])
+        return Named(operation, size, alike(operation, self.interpolation), pixels=True)
 
+    def draw(self, uniform: Numbers) -> Choices:
+        """See `policies_plan.planned`, one layer."""
+        return planned(self.name(uniform), "torchvision")
 
-def changed(
-    images: UInt8[Tensor, "n 3 S S"], name: str, magnitude: float, mode: InterpolationMode, fill: Sequence[float]
-) -> UInt8[Tensor, "n 3 S S"]:
-    """All views after one operation; the meaning of `magnitude` is that of `HIGHEST`, bits or a threshold."""
-    axis = [1.0, 0.0] if name.endswith("X") else [0.0, 1.0]
-    match name:
-        case "ShearX" | "ShearY":
-            shear = [math.degrees(math.atan(magnitude)) * part for part in axis]
-            return tv.affine(images, 0.0, [0, 0], 1.0, shear, mode, list(fill), center=[0, 0])
-        case "TranslateX" | "TranslateY":
-            shift = [int(magnitude * images.shape[-1]) * int(part) for part in axis]
-            return tv.affine(images, 0.0, shift, 1.0, [0.0, 0.0], mode, list(fill))
-        case "Rotate":
-            return tv.rotate(images, magnitude, mode, fill=list(fill))
-        case "Brightness":
-            return tv.adjust_brightness(images, 1 + magnitude)
-        case "Color":
-            return tv.adjust_saturation(images, 1 + magnitude)
-        case "Contrast":
-            return tv.adjust_contrast(images, 1 + magnitude)
-        case "Sharpness":
-            return sharpened(images, 1 + magnitude)
-        case "Posterize":
-            return tv.posterize(images, int(magnitude))
-        case "Solarize":
-            return tv.solarize(images, magnitude)
-        case "AutoContrast":
-            return tv.autocontrast(images)
-        case "Equalize":
-            return tv.equalize(images)
-        case "Invert":
-            return tv.invert(images)
-    raise ValueError(f"{name} is no operation of a policy; those are {', '.join(OPERATIONS)}")
-
-
-def sharpened(images: UInt8[Tensor, "n 3 S S"], factor: float) -> UInt8[Tensor, "n 3 S S"]:
-    """torchvision's `adjust_sharpness` in whole numbers: its convolution may round to TF32 on an accelerator."""
-    values = images.float()
-    sums = F.avg_pool2d(values, 3, stride=1, divisor_override=1) + 4 * values[..., 1:-1, 1:-1]
-    smooth = values.clone()
-    smooth[..., 1:-1, 1:-1] = (sums / 13).round()
-    return (values * factor + smooth * (1 - factor)).clamp(0, 255).to(torch.uint8)
+    def __call__(self, images: Float[Tensor, "n 3 S S"], choices: Choices) -> Float[Tensor, "n 3 S S"]:
+        """The views after their operation."""
+        return self.apply(images, choices)
