@@ -1,6 +1,6 @@
 import pytest
 
-from smalldata_vit.schedules import Constant, Cosine, Linear, LinearEpochs, Progress, Steps, WarmupCosine
+from smalldata_vit.schedules import Constant, Cosine, CosineIDMM, Linear, LinearEpochs, Progress, Steps, WarmupCosine
 
 
 def at(step: int, total: int, per_epoch: int) -> Progress:
@@ -59,6 +59,53 @@ def test_the_teacher_s_temperature_has_the_printed_digits_and_changes_only_betwe
 def test_the_learning_rate_of_gani_s_fine_tuning_has_the_printed_digits(step: int, printed: float) -> None:
     schedule = WarmupCosine(1e-3, warmup_epochs=10, start=1e-6, floor=1e-6, warmup_ends="after")
     assert schedule(at(step, 58500, 585)) == pytest.approx(printed, rel=1e-6)
+
+
+BENT = {
+    (800, 2, 5e-4): {1: 2.5e-4, 200: 4.2687e-4, 400: 2.4964e-4, 600: 7.2623e-5, 799: 2.5582e-10},
+    (200, 10, 1e-3): {10: 9.9683e-4, 50: 8.5752e-4, 100: 4.8498e-4, 150: 1.2213e-4, 199: 2.3109e-6},
+    (100, 10, 5e-5): {10: 4.9296e-5, 50: 2.3416e-5, 99: 5.1359e-7},
+}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "peak", "epoch", "printed"),
+    [(*stage, epoch, value) for stage, values in BENT.items() for epoch, value in values.items()],
+)
+def test_the_bent_cosine_of_idmm_has_the_printed_digits(
+    epochs: int, warmup: int, peak: float, epoch: int, printed: float
+) -> None:
+    assert CosineIDMM(peak, warmup)(at(epoch * 8, epochs * 8, 8)) == pytest.approx(printed, rel=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "bent", "true"),
+    [
+        (800, 2, 0.4993, 0.5020),
+        (200, 2, 0.4971, 0.5079),
+        (100, 2, 0.4942, 0.5160),
+        (800, 10, 0.4964, 0.5099),
+        (200, 10, 0.4850, 0.5413),
+        (100, 10, 0.4683, 0.5868),
+    ],
+)
+def test_half_way_the_bent_cosine_is_below_the_true_one_by_the_printed_digits(
+    epochs: int, warmup: int, bent: float, true: float
+) -> None:
+    half = at(epochs * 4, epochs * 8, 8)
+    assert CosineIDMM(1.0, warmup)(half) == pytest.approx(bent, abs=6e-5)
+    assert WarmupCosine(1.0, warmup)(half) == pytest.approx(true, abs=6e-5)
+
+
+def test_the_bent_cosine_warms_up_from_zero_a_step_at_a_time_and_rises_again_at_the_end() -> None:
+    rates = [CosineIDMM(1.0, 10)(at(step, 800, 8)) for step in range(800)]
+    assert rates[:3] == pytest.approx([0.0, 1 / 80, 2 / 80])
+    assert rates.index(min(rates[1:])) in range(93 * 8, 94 * 8)
+    assert rates[-1] > rates[94 * 8]
+
+
+def test_a_stage_that_ends_within_the_warm_up_never_divides_by_nothing() -> None:
+    assert CosineIDMM(1.0, 2)(at(16, 16, 8)) == 1.0
 
 
 def test_a_warm_up_given_as_a_fraction_follows_the_length_of_the_stage() -> None:

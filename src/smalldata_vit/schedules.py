@@ -126,3 +126,26 @@ class WarmupCosine(Schedule):
         n = max(progress.total_steps - warmup, 1)
         cosine = 0.5 * (1 + math.cos(math.pi * (progress.step - warmup) / n))
         return self.floor + (self.peak - self.floor) * cosine
+
+
+class CosineIDMM(Schedule):
+    """A linear warm-up from 0 to `peak`, then the bent cosine of IDMM's published code (arXiv 2201.10728).
+
+    With t and E the epochs done and in all and w those of the warm-up it is `peak (1 + cos((π t - w) / (E - w))) / 2`,
+    where `WarmupCosine` has π (t - w): it starts a little below the peak (by 1.4 % for E = 100, w = 10), falls faster,
+    reaches 0 at t = E - w + w / π, and rises again to at most 1.4 % of the peak. For results that are to be compared
+    with the published ones.
+    """
+
+    def __init__(self, peak: float, warmup_epochs: float = 0) -> None:
+        self.peak, self.warmup_epochs = peak, warmup_epochs
+
+    def __call__(self, progress: Progress) -> float:
+        """The value at the epochs done, as a real number."""
+        epoch, warmup = progress.epoch, self.warmup_epochs
+        if epoch < warmup:
+            return self.peak * epoch / warmup
+        rest = progress.total_steps / progress.steps_per_epoch - warmup
+        if rest <= 0:
+            return self.peak
+        return self.peak * 0.5 * (1 + math.cos((math.pi * epoch - warmup) / rest))
