@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check compare
+.PHONY: help run test test-all check compare bench bench-budget bench-overhead bench-memory bench-curves bench-gpu \
+	bench-compare bench-peers bench-startup
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -25,6 +26,33 @@ check: $(VENV)/.ready  ## format, lint, types
 
 compare: $(VENV)/.ready  ## what pretraining is worth: at most 40 minutes, continues when typed again
 	$(BIN)/python -m smalldata_vit.reports.compare $(ARGS)
+
+bench: $(VENV)/.ready  ## views, step and whole command beside others: about three minutes on two quiet cores
+	$(BIN)/python -m smalldata_vit.bench all --write outputs/bench/all.json $(ARGS)
+
+bench-budget: $(VENV)/.ready  ## operations, host reads, graph breaks, FLOP and bytes of a step against their goals
+	$(BIN)/python -m smalldata_vit.bench budget $(ARGS)
+
+bench-overhead: $(VENV)/.ready  ## our Trainer loop beside a bare loop and Trainer's defaults
+	$(BIN)/python -m smalldata_vit.bench overhead --write outputs/bench/overhead.json $(ARGS)
+
+bench-memory: $(VENV)/.ready  ## what steps add to the resident set
+	$(BIN)/python -m smalldata_vit.bench memory --write outputs/bench/memory.json $(ARGS)
+
+bench-curves: $(VENV)/.ready  ## CURVE=batch|crops|width|data|workers|threads
+	$(BIN)/python -m smalldata_vit.bench curves $(CURVE) --write outputs/bench/curve_$(CURVE).json $(ARGS)
+
+bench-gpu: $(VENV)/.ready  ## ceilings, views, ladder of steps; ARGS="--part step --rung bf16" or --smoke
+	$(BIN)/python -m smalldata_vit.bench gpu --write outputs/bench/gpu.json $(ARGS)
+
+bench-compare: $(VENV)/.ready  ## A=old.json B=new.json: fails if a ratio fell by more than the two spreads
+	$(BIN)/python -m smalldata_vit.bench compare $(A) $(B)
+
+bench-peers: $(VENV)/.ready  ## PEERS=folder with a file for each peer: src/smalldata_vit/bench/peers.py
+	$(BIN)/python -m smalldata_vit.bench peers $(PEERS) --write outputs/bench/peers.json $(ARGS)
+
+bench-startup: $(VENV)/.ready  ## seconds until the command answers, refuses, skips or trains
+	$(BIN)/python -m smalldata_vit.bench.startup $(ARGS)
 
 $(VENV)/.ready: pyproject.toml $(wildcard constraints/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from smalldata_vit import config
+from smalldata_vit.composition import choices_of, composed
 from smalldata_vit.config import ConfigError, check, compose, config_hash, quoted, rewrite, stage_config
 from smalldata_vit.inheritance import merged
 from smalldata_vit.overrides import parse
@@ -283,3 +284,30 @@ def test_a_quoted_text_comes_back_as_it_was(text: str) -> None:
 def test_composition_is_read_only() -> None:
     with pytest.raises(config.OmegaConfBaseException):
         compose([]).seed = 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["method=supervised", "dataset=cifar10", "arch=deit_tiny"],
+        ["dataset@pretrain.dataset=flowers102", "evaluator@finetune.evaluator=[knn,linear]", "logger=[csv,wandb]"],
+        ["plan=supervised", "trainer=cpu"],
+    ],
+)
+def test_the_options_found_without_composing_are_those_of_the_composed_config(words: list[str]) -> None:
+    found = {group: name for group, name in choices_of(words).items() if not group.startswith("hydra/")}
+    assert found == composed(words)[1]
+
+
+def test_a_config_is_composed_once_for_its_options_are_settled_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(words: list[str]) -> tuple:
+        made.append(words)
+        return composed(words)
+
+    monkeypatch.setattr(config, "composed", counted)
+    compose(["method=supervised", "dataset=cifar10"])
+    assert len(made) == 1
+    assert "plan=supervised" in made[0]

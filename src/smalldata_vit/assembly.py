@@ -14,7 +14,7 @@ from smalldata_vit.contracts import DataFacts, Evaluator, Method
 from smalldata_vit.data.dataset import Splits
 from smalldata_vit.data.images import Images
 from smalldata_vit.data.module import Course, ImageData, steps_per_epoch
-from smalldata_vit.hardware import Config, build_trainer, device_of, devices_of, resident
+from smalldata_vit.hardware import Config, build_trainer, device_of, devices_of, resident, speed_up
 from smalldata_vit.journal import Journal
 from smalldata_vit.judging import Judge
 from smalldata_vit.learner import Learner, handed_on
@@ -63,7 +63,12 @@ def build_method(config: Config, facts: DataFacts) -> Method:
     """The method with its start; the encoder's start depends on the seed alone, not on the method around it."""
     torch.manual_seed(randomness.key(config["seed"], "start"))
     backbone = instantiate(config["arch"], _convert_="all")
-    return instantiate(config["method"], _convert_="all")(backbone=backbone, facts=facts)
+    factory = instantiate(config["method"], _convert_="all")
+    if not config["guidance"]:
+        return factory(backbone=backbone, facts=facts)
+    if not config["reads_labels"]:
+        raise ValueError(f"guidance is a part of training on labels: {config['stage']}.guidance=none")
+    return factory(backbone=backbone, facts=facts, guidance=instantiate(config["guidance"], _convert_="all"))
 
 
 def course_of(config: Config, images: int, devices: int, method: Method, journal: Journal) -> Course:
@@ -84,7 +89,7 @@ def course_of(config: Config, images: int, devices: int, method: Method, journal
             f"batch_size={batch_size} and pass_size={pass_size} make {-(-batch_size // pass_size)} passes for "
             f"{devices} devices: use at most {batch_size // devices} for pass_size, or fewer devices"
         )
-    most = config["trainer"]["max_batch"]
+    most = None if config["trainer"]["max_batch"] == "auto" else config["trainer"]["max_batch"]
     if most is not None and (pass_size or batch_size) > most and (pass_size is not None or method.couples_images):
         raise ValueError(
             f"trainer.max_batch={most} would cut a pass of {pass_size or batch_size} images whose cut belongs to the "
@@ -101,7 +106,7 @@ def build_judge(config: Config, splits: Splits, device: torch.device) -> tuple[J
     """The stage's evaluators and what they are shown."""
     evaluators = {name: instantiate(node, _convert_="all") for name, node in config["evaluator"].items()}
     view = instantiate(config["evaluation_view"], _convert_="all")(
-        image_size=config["image_size"], mean=splits.mean, std=splits.std
+        image_size=config["image_size"], dataset_mean=splits.mean, dataset_std=splits.std
     )
     named = {"val": splits.val, "test": splits.test}
     shown = {name: images for name, images in named.items() if images is not None}
@@ -120,7 +125,7 @@ def assemble(
     course = course_of(config, facts.num_images, devices, method, journal)
     judge, evaluators = build_judge(config, splits, device)
     views = instantiate(config["views"], _convert_="all")(
-        image_size=config["image_size"], mean=splits.mean, std=splits.std
+        image_size=config["image_size"], dataset_mean=splits.mean, dataset_std=splits.std
     )
     trainer = build_trainer(config, devices, device, loggers)
     each = config["evaluate_every_epochs"]
@@ -141,17 +146,11 @@ def assemble(
         judge_every=None if each is None else max(1, round(each * course.steps_per_epoch)),
         best_by=config["best_by"] if config["select"] == "best" else None,
         save_best=lambda learner: save_best(learner, folder, config["hash"]),
+        is_compiled=bool(config["trainer"]["compile"]),
     )
-    if config["trainer"]["compile"]:
-        for network in {id(n): n for n in method.sources().values()}.values():
-            network.compile(dynamic=False)
-    data = ImageData(views, splits_sizes(images)[0], splits_sizes(images)[1], course, config["seed"])
+    speed_up(method, views, config["trainer"], device)
+    data = ImageData(views, images, course, config["seed"], device, steps_at_once=config["trainer"]["steps_at_once"])
     return Assembly(splits, method, judge, learner, data, trainer, device, facts, evaluators)
-
-
-def splits_sizes(images: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Heights and widths of the images, (N,) each."""
-    return images.heights, images.widths
 
 
 def save_best(learner: Learner, folder: Path, config_hash: str) -> None:

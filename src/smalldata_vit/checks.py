@@ -19,9 +19,11 @@ THIRD_PARTY = frozenset({"lightning.Trainer", "torch.optim.Adam", "torch.optim.A
 
 GIVEN_LATER = {
     "method": frozenset({"backbone", "facts"}),
-    "views": frozenset({"image_size", "mean", "std"}),
-    "evaluation_view": frozenset({"image_size", "mean", "std"}),
+    "views": frozenset({"image_size", "dataset_mean", "dataset_std"}),
+    "evaluation_view": frozenset({"image_size", "dataset_mean", "dataset_std"}),
     "arch": frozenset[str](),
+    "guidance": frozenset({"student", "facts"}),
+    "guide": frozenset[str](),
     "schedule": frozenset({"peak"}),
     "optimizer": frozenset({"params", "lr"}),
 }

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -11,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from smalldata_vit import checks
 from smalldata_vit.composition import (
     CONF,
+    choices_of,
     composed,
     in_words,
     is_sweep,
@@ -22,7 +24,7 @@ from smalldata_vit.composition import (
 )
 from smalldata_vit.inheritance import below, merged
 from smalldata_vit.overrides import parse, put
-from smalldata_vit.schema import INHERITED, OWN, STAGES
+from smalldata_vit.schema import GUIDE, INHERITED, OWN, STAGES, StartFrom
 from smalldata_vit.words import ConfigError, group_of, hold_at_root, parts, quoted, rewrite
 
 __all__ = [
@@ -50,33 +52,47 @@ WHERE_IMAGES_LIE = frozenset({"root", "cache"})
 def compose(overrides: Sequence[str]) -> DictConfig:
     """The config of the experiment that these words ask for, read-only; ConfigError if they cannot be right.
 
-    Composed twice: the final method and dataset decide which plan gives the run values; a third time if `views=` and
-    the like stand at the root, for the plan says which stage is the method's own.
+    The final method and dataset decide which plan gives the run values, so the options are settled before anything is
+    composed; it is composed a second time if `views=` and the like stand at the root, for the plan says which stage is
+    the method's own.
     """
     words = rewrite(overrides)
     parse(words)
     chosen = [w for w in words if group_of(parts(w)[1]) is not None]
     refuse_unknown_options(chosen)
     plain = [w for w in chosen if parts(w)[1] not in OWN]
-    choices = composed(plain)[1]
+    choices = choices_of(plain)
     if choices.get("plan") is None:
         plain.append(f"plan={plan_for(choices['method'], choices['dataset'])}")
+    if f"guide_{choices['dataset']}" in options("plan"):
+        plain.append(f"plan@_global_=guide_{choices['dataset']}")
     cfg, choices = composed(plain)
     stage = next(iter(cfg.stages))
     own = [w for w in chosen if parts(w)[1] in OWN]
     if own:
         cfg, choices = composed([*plain, *hold_at_root(own, stage)])
     inherit(cfg, choices)
-    put_typed(cfg, choices, hold_at_root([w for w in words if group_of(parts(w)[1]) is None], stage))
+    typed = [w for w in words if group_of(parts(w)[1]) is None]
+    put_typed(cfg, choices, hold_at_root(typed, stage))
+    if all(parts(word)[1] != "stages" for word in typed):
+        bring_guide(cfg)
     with open_dict(cfg):
         cfg.chosen = {key: str(value) for key, value in choices.items() if value is not None}
     OmegaConf.set_readonly(cfg, True)
     return cfg
 
 
+def bring_guide(cfg: DictConfig) -> None:
+    """Schedule the stage that trains a CNN before those that it guides, unless a trained one is named."""
+    guided = any(name in STAGES and cfg[name].guidance for name in cfg.stages)
+    if guided and GUIDE not in cfg.stages and cfg.guide.start_from is None:
+        cfg.stages = [GUIDE, *cfg.stages]
+
+
 def same_option(choices: Mapping[str, Any], group: str) -> list[str]:
-    """The stages that have the root's option of a group."""
-    return [stage for stage in STAGES if choices.get(f"{group}@{stage}.{group}") == choices.get(group)]
+    """The stages that take the root's values of a group: those with its option, but the guide's recipe is its own."""
+    same = [stage for stage in STAGES if choices.get(f"{group}@{stage}.{group}") == choices.get(group)]
+    return [stage for stage in same if stage != GUIDE or group == "dataset"]
 
 
 def inherit(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
@@ -92,7 +108,7 @@ def inherit(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
                     cfg[stage][group] = merged(option(group, choices[group]), root, own, said)
     size, inherited = as_written(cfg)["image_size"], "${dataset.image_size}"
     for stage in same_option(choices, "dataset") if size != inherited else ():
-        if f"{stage}.image_size" not in explicit:
+        if stage != GUIDE and f"{stage}.image_size" not in explicit:
             cfg[stage].image_size = size
 
 
@@ -113,7 +129,7 @@ def put_typed(cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str])
         first = key.partition(".")[0]
         group = "dataset" if key == "image_size" else first
         for stage in same_option(choices, group) if group in INHERITED else ():
-            if f"{stage}.{key}" not in typed:
+            if f"{stage}.{key}" not in typed and (stage, key) != (GUIDE, "image_size"):
                 [same] = parse([f"{sign}{stage}.{key}" + ("" if value is None else f"={value}")])
                 put(cfg, same)
 
@@ -148,6 +164,9 @@ def stage_config(cfg: DictConfig, stage: str) -> dict[str, Any]:
     settings = {str(key): value for key, value in own.items()} | dict(zip(("trainer", "logger"), shared, strict=True))
     if cfg.debug:
         settings |= {"steps": 2, "evaluate_every_epochs": None}
+    if settings["guidance"]:
+        given = cfg.guide.start_from
+        settings["guide_from"] = asdict(StartFrom(stage=GUIDE)) if given is None else dict(given)
     return settings | {
         "stage": stage,
         "seed": cfg.seed,

@@ -98,6 +98,10 @@ class Method(nn.Module, ABC):
         """Networks that a later stage may ask for by name (`student`, `teacher`), `encoder` among them."""
         return {"encoder": self.encoder}
 
+    def compiled(self) -> list[nn.Module]:
+        """The modules whose forward is worth compiling, each called with few different shapes."""
+        return list({id(network): network for network in self.sources().values()}.values())
+
     def before_step(self, progress: Progress) -> None:
         """Edit gradients after backward, before clipping."""
 
@@ -180,6 +184,14 @@ class ImageSet(Protocol):
     def device(self) -> torch.device:
         """Where the pixels lie."""
 
+    @property
+    def heights(self) -> Int[Tensor, " N"]:
+        """Pixels."""
+
+    @property
+    def widths(self) -> Int[Tensor, " N"]:
+        """Pixels."""
+
     def __len__(self) -> int:
         """Number of images."""
 
@@ -201,6 +213,12 @@ class Drawn(Protocol):
 @runtime_checkable
 class Views(Protocol):
     """How images become what a stage trains on."""
+
+    def compile(self) -> None:
+        """Compile the arithmetic after the drawing, where that is possible."""
+
+    def path(self, device: torch.device) -> str:
+        """Which form runs on a device, in a few words for the log."""
 
     def draw(self, seed: int, step: int, heights: Int[Tensor, " B"], widths: Int[Tensor, " B"]) -> Drawn:
         """Random choices for a global batch whose images have these sizes; a function of its arguments, on the CPU."""

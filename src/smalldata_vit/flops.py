@@ -15,7 +15,13 @@ def per_image(learner: Learner, step: Step) -> float:
     one = step.passes[0]
     device = torch.device(learner.device)
     counted = {name: b.clone() for name, b in learner.method.named_buffers()}
-    with FlopCounterMode(display=False) as counter, torch.autocast(device.type, enabled=False):
+    written = torch.compiler.set_stance("force_eager")
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autocast(device.type, enabled=False),
+        written,
+        learner.at(one),
+    ):
         learner.forward_pass(one, learner.course.progress(step.number)).total.backward()
     learner.method.zero_grad(set_to_none=True)
     with torch.no_grad():

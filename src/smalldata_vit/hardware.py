@@ -9,9 +9,12 @@ import lightning
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.strategies import DDPStrategy, Strategy
+from torch import nn
 
 from smalldata_vit.checkpoints import Checkpoints
+from smalldata_vit.contracts import Method, Views
 from smalldata_vit.data.images import Images
+from smalldata_vit.data.sources import cache_folder
 
 Config = Mapping[str, Any]
 
@@ -49,6 +52,44 @@ def resident(images: Images, device: torch.device) -> Images:
         return images
     free, _ = torch.cuda.mem_get_info(device)
     return images.to(device) if images.pixels.numel() < SHARE_OF_ACCELERATOR * free else images
+
+
+def speed_up(method: Method, views: Views, trainer: Config, device: torch.device) -> None:
+    """What the trainer's settings ask for beside precision: compilation, recomputed activations, TF32.
+
+    ValueError: settings that exclude each other, or a network that cannot recompute its activations.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if trainer["tf32"] else "highest")
+        torch.backends.cudnn.allow_tf32 = bool(trainer["tf32"])
+    if trainer["checkpoint_activations"]:
+        if trainer["compile"]:
+            raise ValueError(
+                "trainer.compile=true chooses by itself which activations are kept: with it "
+                "trainer.checkpoint_activations has to be false"
+            )
+        for network in method.sources().values():
+            recompute(network)
+    if trainer["compile"]:
+        from torch._inductor import config as inductor  # a second that nobody else has to wait
+
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder(None) / "inductor"))
+        # Compiled or not, the same numbers are drawn (dropout inside a network; dropped paths are drawn outside).
+        inductor.fallback_random = True
+        for part in method.compiled():
+            part.compile(dynamic=False)
+        views.compile()
+
+
+def recompute(network: nn.Module) -> None:
+    """Let a network make its blocks' activations again in the backward pass."""
+    try:
+        switch: Any = network.set_grad_checkpointing
+    except AttributeError:
+        raise ValueError(
+            f"{type(network).__name__} cannot recompute its activations: trainer.checkpoint_activations=false"
+        ) from None
+    switch(True)
 
 
 def build_trainer(config: Config, devices: int, device: torch.device, loggers: list[Any]) -> lightning.Trainer:

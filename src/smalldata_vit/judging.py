@@ -9,6 +9,8 @@ from torch import Tensor
 
 from smalldata_vit import distributed
 from smalldata_vit.contracts import Evaluator, ImageSet, Method, Pictures, Shown
+from smalldata_vit.data.module import on
+from smalldata_vit.exactness import exact_float32
 
 IMAGES_AT_ONCE = 256
 
@@ -47,7 +49,7 @@ class Judge:
         device = next(method.parameters()).device
         numbers: dict[str, float] = {}
         asked = [e for e in self.evaluators.values() if e.periodic or not periodic]
-        with judged(method), torch.autocast(device.type, enabled=False):
+        with judged(method), exact_float32(device):
             for evaluator in asked:
                 evaluator.to(device).reset()
                 evaluator.choose = split == "val"
@@ -73,20 +75,16 @@ class Judge:
             yield Shown(self.view(pictures), label, index.to(device), memory)
 
 
-def on(device: torch.device, pictures: Pictures) -> Pictures:
-    """The pictures on a device."""
-    if isinstance(pictures, Tensor):
-        return pictures.to(device, non_blocking=True)
-    return [picture.to(device, non_blocking=True) for picture in pictures]
-
-
 @contextmanager
 def judged(method: Method) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own mode comes back afterwards."""
+    """Evaluation mode without gradients, uncompiled; every module's own mode comes back afterwards.
+
+    A compiled network would be compiled anew for the sizes that only evaluators use.
+    """
     modes = {module: module.training for module in method.modules()}
     method.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, mode in modes.items():

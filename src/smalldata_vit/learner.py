@@ -3,9 +3,9 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, cast
 
 import lightning
 import torch
@@ -14,14 +14,15 @@ from torch import Tensor
 from smalldata_vit import distributed
 from smalldata_vit.backbones.drop_path import places
 from smalldata_vit.contracts import Batch, Classifier, ImageSet, Loss, Method, Views
-from smalldata_vit.data.module import Course, Pass, Step
+from smalldata_vit.data.module import Course, Pass, Step, Steps
+from smalldata_vit.exactness import exact_float32
 from smalldata_vit.journal import Journal
-from smalldata_vit.judging import Judge, on
+from smalldata_vit.judging import Judge
 from smalldata_vit.optimization import Optimization
 from smalldata_vit.parts.running_statistics import RunningStatistics
 from smalldata_vit.schedules import Progress
 from smalldata_vit.signals import Signals
-from smalldata_vit.tally import Tally
+from smalldata_vit.tally import Combined, Pace, Tally
 
 
 class NonFiniteLoss(RuntimeError):
@@ -47,7 +48,11 @@ class Learner(lightning.LightningModule, ABC):
         proof: what all ranks must have in common (settings, data, source), compared before the first step.
         save: called with the learner when a checkpoint is due, at least every `save_every_seconds`.
         save_best: called with the learner when the validation number called `best_by` is the best so far.
+        is_compiled: whether parts of the method were compiled, for passes of one size.
     """
+
+    regular: int | None
+    """Images in a pass for which a compiled method was compiled."""
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class Learner(lightning.LightningModule, ABC):
         judge_every: int | None = None,
         best_by: str | None = None,
         save_best: Callable[["Learner"], None] | None = None,
+        is_compiled: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -75,6 +81,9 @@ class Learner(lightning.LightningModule, ABC):
         self.save, self.save_every_seconds, self.judge_every = save, save_every_seconds, judge_every
         self.best_by, self.save_best, self.best = best_by, save_best, (-math.inf, -1)
         self.step, self.signals, self.interrupted, self.proof = 0, Signals(), False, proof
+        self.agreement, self.pace = distributed.Agreement(), Pace()
+        self.is_compiled, self.regular = is_compiled, None
+        self.drop_rates: list[float] = []
         self.statistics = RunningStatistics(method)
         self.log_every = max(1, min(50, course.total_steps // 100))
         self.tally, self.saved_at = Tally(), time.monotonic()
@@ -109,51 +118,83 @@ class Learner(lightning.LightningModule, ABC):
             raise StrangerError(
                 f"ranks {strangers} run another experiment or see other data than rank 0: is a port shared?"
             )
+        # Only rank 0 has read what the stage starts from, and DDP shares parameters but not buffers.
+        distributed.from_first(self.method.buffers())
         self.signals.install()
         self.started_at = self.saved_at = time.monotonic()
 
     def on_train_end(self) -> None:
         """Give the handlers back, so that a signal after training ends the process as usual."""
+        self.agreement.forget()
         self.signals.restore()
 
-    def training_step(self, step: Step, batch_idx: int) -> None:
-        """One optimizer step on one global batch, then whatever is due between steps."""
+    def training_step(self, steps: Steps, batch_idx: int) -> None:
+        """A few optimizer steps, each followed by whatever is due between steps."""
+        for step in steps:
+            self.pace.begin(step.images)
+            self.optimizer_step_on(step)
+            if self.interrupted:
+                break
+        self.pace.waited += steps.waited
+
+    def optimizer_step_on(self, step: Step) -> None:
+        """One optimizer step on one global batch."""
         progress = self.course.progress(step.number)
         optimizer: Any = self.optimizers()
         set_to = self.optimization.set(optimizer, progress, self.course.batch_size)
         self.statistics.start_step()
-        seen: dict[str, list[tuple[Tensor, float, str]]] = {}
+        seen = Combined(step.shares)
         for number, one in enumerate(step.passes):
-            with self._gradients_stay_local(unless=number == len(step.passes) - 1):
+            with self.compiled_if_regular(one), self.at(one), self._gradients_stay_local(number + 1 < len(step.passes)):
                 loss = self.forward_pass(one, progress)
                 self.manual_backward(loss.total * (one.weight * distributed.world_size()))
             self.statistics.end_pass(one.weight)
             self.tally.add_pass(loss, one.weight)
-            for name, value in loss.seen.items():
-                seen.setdefault(name, []).append((value.value, one.weight, value.combine))
+            seen.add(loss.seen, one.weight, len(one.index))
         self.statistics.end_step()
-        taken = self._move(optimizer, progress)
-        if taken:
-            self.method.after_step(progress, {name: combined(parts) for name, parts in seen.items()})
+        if self._move(optimizer, progress):
+            self.method.after_step(progress, seen.everything())
         self.step = step.number + 1
         self.tally.end_step()
         self._between_steps(set_to)
 
-    def forward_pass(self, one: Pass, progress: Progress) -> Loss:
-        """The method's loss on one pass; views are float32 whatever the precision of training."""
-        device, count = self.device, len(one.index)
-        index = one.index.to(self.images.device)
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            pictures = on(device, self.images.take(index))
-            views, boxes, flips = self.views(pictures, one.drawn.to(device))
-        batch = Batch(views, boxes, flips, self.labels(index).to(device), one.index.to(device), one.seed)
+    @contextmanager
+    def at(self, one: Pass) -> Iterator[None]:
+        """Forward and backward of a pass: where it lies in the global batch, for the paths that are dropped."""
+        count = len(one.index)
         torch.manual_seed(one.seed)
         share = (one.place, one.place + count, one.total) if one.total is not None else (0, count, count)
-        with places(*share, device=device):
-            return self.method(batch, progress)
+        with places(*share, device=self.device, rates=self.drop_rates) as here:
+            yield
+            self.drop_rates = here.rates
 
-    def _gradients_stay_local(self, unless: bool) -> AbstractContextManager[None]:
-        if unless or distributed.world_size() == 1:
+    def compiled_if_regular(self, one: Pass) -> AbstractContextManager[None]:
+        """A ragged pass runs as it is written: compiling for its size would take longer than the stage's ragged passes.
+
+        Before the first pass of a compiled network counts, it runs once without consequences, to know how many numbers
+        its dropped paths need: drawn inside, they would split the graph.
+        """
+        if not self.is_compiled:
+            return nullcontext()
+        if self.regular is None:
+            self.regular = len(one.index)
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"), self.at(one):
+                self.forward_pass(one, self.course.progress(self.step))
+            self.statistics.end_pass(0.0)
+        if len(one.index) == self.regular:
+            return nullcontext()
+        return cast(AbstractContextManager[None], torch.compiler.set_stance("force_eager"))
+
+    def forward_pass(self, one: Pass, progress: Progress) -> Loss:
+        """The method's loss on one pass; views are float32 whatever the precision of training. To be called `at` it."""
+        with torch.no_grad(), exact_float32(self.device):
+            pictures = self.images.take(one.index) if one.pictures is None else one.pictures
+            views, boxes, flips = self.views(pictures, one.drawn)
+        batch = Batch(views, boxes, flips, self.labels(one.index), one.index, one.seed)
+        return self.method(batch, progress)
+
+    def _gradients_stay_local(self, wanted: bool) -> AbstractContextManager[None]:
+        if not wanted or distributed.world_size() == 1:
             return nullcontext()
         wrapped: Any = self.trainer.model
         return wrapped.no_sync()
@@ -167,35 +208,28 @@ class Learner(lightning.LightningModule, ABC):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         # Steps that the gradient scaler skips are its way of finding a scale, no reason to stop.
-        self.tally.add_step("gradient_norm", norm if scaler is None else norm.nan_to_num(0.0, 0.0, 0.0))
+        self.tally.add_step({"gradient_norm": norm if scaler is None else norm.nan_to_num(0.0, 0.0, 0.0)})
         return scaler is None or scaler.get_scale() >= before
 
     def _between_steps(self, set_to: Mapping[str, float]) -> None:
         last = self.step == self.course.total_steps
-        signalled, due = self._agreed(last)
+        wishes = self.signals.received is not None, time.monotonic() - self.saved_at >= self.save_every_seconds
+        signalled, due = self.agreement(wishes, self.device)
         if self.step % self.log_every == 0 or last or due or signalled:
             self._write(set_to)
         if self.judge_every and not last and self.step % self.judge_every == 0 and "val" in self.judge.splits:
             self._judge()
-        if due or signalled:
+        if due or signalled or last:
+            self.agreement.forget()
             self.save(self)
             self.saved_at = time.monotonic()
         if signalled and not last:
             self.interrupted = True
             self.trainer.should_stop = True
 
-    def _agreed(self, last: bool) -> tuple[bool, bool]:
-        """Whether any rank got a signal, and whether a checkpoint is due; the same answer on every rank."""
-        signalled = self.signals.received is not None
-        due = last or time.monotonic() - self.saved_at >= self.save_every_seconds
-        if distributed.world_size() > 1:
-            flags = distributed.total(torch.tensor([signalled, due], dtype=torch.int32, device=self.device)).tolist()
-            signalled, due = flags[0] > 0, flags[1] > 0
-        return signalled, due
-
     def _write(self, set_to: Mapping[str, float]) -> None:
         """Write the tally down, and stop on a number that is none."""
-        numbers = {f"train/{name}": value for name, value in self.tally.read().items()}
+        numbers = {f"train/{name}": value for name, value in (self.tally.read() | self.pace.read()).items()}
         self.log_numbers(numbers | {f"train/{name}": value for name, value in set_to.items()})
         if not (math.isfinite(numbers["train/loss"]) and math.isfinite(numbers["train/gradient_norm"])):
             named = [name for name, value in numbers.items() if not math.isfinite(value)]
@@ -254,10 +288,3 @@ def handed_on(method: Method) -> dict[str, dict[str, Any]]:
     """Weights that a later stage may start from, by source; they share memory, and so the file, with the method's."""
     weights = {name: network.state_dict() for name, network in method.sources().items()}
     return weights | ({"head": method.head.state_dict()} if isinstance(method, Classifier) else {})
-
-
-def combined(parts: list[tuple[Tensor, float, str]]) -> Tensor:
-    """One tensor for the whole global batch from what the passes of this rank saw."""
-    if parts[0][2] == "gather":
-        return distributed.rows(torch.cat([value for value, weight, _ in parts if weight > 0] or [parts[0][0][:0]]))
-    return distributed.total(torch.stack([value.float() * weight for value, weight, _ in parts]).sum(0))

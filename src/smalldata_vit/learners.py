@@ -1,6 +1,7 @@
 """The LightningModules: training without labels, and training with them."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,7 +45,12 @@ class FineTuning(Learner):
 
     def labels(self, index: Tensor) -> Tensor:
         """Those of the images."""
-        return self.images.labels[index]
+        return self.labels_on_device[index]
+
+    @cached_property
+    def labels_on_device(self) -> Tensor:
+        """Of all images, beside the network, so that no step waits for them; asked when the network is there."""
+        return self.images.labels.to(self.device)
 
     def watch(self, numbers: Mapping[str, float]) -> None:
         """Nothing beyond the check for finite numbers."""

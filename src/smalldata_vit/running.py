@@ -4,6 +4,7 @@ import logging
 import os
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from smalldata_vit import config as configuration
-from smalldata_vit import store
+from smalldata_vit import known_splits, store
 from smalldata_vit.about import about
 from smalldata_vit.assembly import Assembly, assemble, load_data
 from smalldata_vit.baselines import pixels_alone
 from smalldata_vit.checkpoints import newest_whole
 from smalldata_vit.console import set_up_log
 from smalldata_vit.data.dataset import Splits
+from smalldata_vit.fitting import free_memory, images_that_fit
 from smalldata_vit.flops import per_image
 from smalldata_vit.journal import Journal
 from smalldata_vit.learner import Learner
@@ -28,6 +30,8 @@ from smalldata_vit.start import Source, begin
 
 RESUME = "SMALLDATA_VIT_RESUME"
 """For the other ranks: the checkpoint that rank 0 chose to resume from (empty: none)."""
+MAX_BATCH = "SMALLDATA_VIT_MAX_BATCH"
+"""For the other ranks: how many images rank 0 found to fit into one forward (empty: not asked)."""
 
 log = logging.getLogger("smalldata_vit")
 
@@ -40,8 +44,8 @@ def run_stage(cfg: DictConfig, name: str, target: Path, typed: Sequence[str]) ->
         return follow(config, load_data(config), Path(os.environ[store.FOLDER]))
     results = Results(target / "results.json")
     try:
-        splits = load_data(config)
-        outcome = settle(config, splits, Source.find(config["start_from"], target), target, cfg.store, typed)
+        splits = known_splits.remembering(config, load_data)
+        outcome = settle(config, splits, Source.of_stage(config, target), target, cfg.store, typed)
         results.update({"stages": {name: outcome}})
         if (
             config["pixel_baseline"]
@@ -70,7 +74,7 @@ def settle(
         store.link(folder, target / name)
         outcome = store.outcome_of(folder)
         if outcome.get("status") == "finished":
-            print(f"{name}: finished before with the same settings and data, skipped ({folder})", flush=True)
+            store.say_skipped(name, folder)
             return outcome
         try:
             return record(folder, lead(config, splits, source, key, folder, typed))
@@ -108,7 +112,11 @@ def lead(
     else:
         begun = begin(config, stage, source, journal)
         begun["flops_per_image"] = per_image(learner, stage.data.step(0))
+        begun["max_batch"] = largest_forward(config, stage, journal)
         write_json(folder / "begun.json", begun)
+    most = read_json(folder / "begun.json").get("max_batch")
+    os.environ[MAX_BATCH] = str(most or "")
+    limit(stage, most)
     stage.trainer.fit(learner, stage.data, ckpt_path=str(found.path) if found else None)
     journal.close()
     if learner.interrupted:
@@ -118,11 +126,32 @@ def lead(
     return finish(config, stage, key, folder, journal)
 
 
+def largest_forward(config: Mapping[str, Any], stage: Assembly, journal: Journal) -> int | None:
+    """With trainer.max_batch=auto the most images that go through one forward, else None; said in the log."""
+    if config["trainer"]["max_batch"] != "auto":
+        return None
+    course = stage.learner.course
+    if course.pass_size is not None or stage.method.couples_images:
+        journal.note("trainer.max_batch=auto changes nothing: the cut into passes belongs to this recipe")
+        return None
+    precision = stage.trainer.precision_plugin.forward_context()
+    fits = images_that_fit(stage.learner, stage.data, free_memory(stage.device), precision)
+    journal.note(f"trainer.max_batch=auto: {fits} images in one forward fit into memory")
+    return fits
+
+
+def limit(stage: Assembly, most: int | None) -> None:
+    """Cut the passes of a stage to at most so many images, if any number was found."""
+    if most:
+        stage.learner.course = stage.data.course = replace(stage.learner.course, max_batch=most)
+
+
 def follow(config: dict[str, Any], splits: Splits, folder: Path) -> int:
     """Any other rank: train along and help to judge; writes nothing."""
     set_up_log(None)
     key = read_json(folder / "key.json")
     stage = assemble(config, splits, folder, Journal(None, config["stage"]), [], proof=key)
+    limit(stage, int(os.environ[MAX_BATCH] or 0))
     stage.trainer.fit(stage.learner, stage.data, ckpt_path=os.environ[RESUME] or None)
     if stage.learner.interrupted:
         return stage.learner.signals.exit_status()
@@ -147,8 +176,28 @@ def describe(config: Mapping[str, Any], stage: Assembly) -> str:
     return (
         f"{type(stage.method).__name__} on {course.images} images, {course.total_steps} steps of {course.batch_size} "
         f"({cut}), {weights:,} trainable parameters, peak learning rate {optimization.peak(course.batch_size):g}, "
-        f"{stage.trainer.accelerator.name()} x {stage.trainer.num_devices}, precision {stage.trainer.precision}"
+        f"{stage.trainer.accelerator.name()} x {stage.trainer.num_devices}, precision {stage.trainer.precision}; "
+        f"{path_of(config, stage)}"
     )
+
+
+def path_of(config: Mapping[str, Any], stage: Assembly) -> str:
+    """Which of the automatic choices were taken, each with the key that changes it where it has one."""
+    settings, cuda = config["trainer"], stage.device.type == "cuda"
+    written_out = not cuda and str(stage.trainer.precision).startswith("bf16")
+    optimizer: Any = stage.learner.optimization.build(stage.method, stage.learner.course.batch_size)
+    chosen = [
+        f"attention {'explicit' if written_out else 'SDPA'} (where arch.attention=auto)",
+        f"{type(optimizer).__name__} {'fused' if optimizer.defaults['fused'] else 'unfused'} "
+        f"(optimization.optimizer.fused)",
+        f"views {stage.learner.views.path(stage.device)}",
+        "compiled with inductor" if settings["compile"] else "network eager (trainer.compile)",
+        *(["float32 products in TF32 (trainer.tf32)"] if cuda and settings["tf32"] else []),
+        *(["activations recomputed (trainer.checkpoint_activations)"] if settings["checkpoint_activations"] else []),
+        f"images on the {'GPU' if stage.learner.images.device.type == 'cuda' else 'CPU'}",
+        *(["deterministic (trainer.deterministic)"] if settings["deterministic"] else []),
+    ]
+    return ", ".join(chosen)
 
 
 def judge_at_end(config: Mapping[str, Any], stage: Assembly, folder: Path) -> dict[str, float]:
@@ -178,7 +227,7 @@ def finish(config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, j
     return {
         "status": "finished",
         "metrics": numbers,
-        **{name: begun[name] for name in ("untrained", "hand_off", "start_from") if begun.get(name)},
+        **{name: begun[name] for name in ("untrained", "hand_off", "start_from", "guide") if begun.get(name)},
         "selected": {"rule": config["select"], "step": learner.best[1] if learner.best[1] >= 0 else learner.step},
         "evaluators": {name: evaluator.recorded() for name, evaluator in stage.evaluators.items()},
         "labels_per_class": config["dataset"]["labels_per_class"] if config["reads_labels"] else 0,

@@ -65,7 +65,10 @@ class Trainer:
     devices: int | str = MISSING  # number of processes, or auto
     precision: str = MISSING
     compile: bool = False
-    max_batch: int | None = None  # most images in one forward where a recipe has no pass_size
+    tf32: bool = True  # on a GPU, where float32 is asked for
+    checkpoint_activations: bool = False
+    max_batch: int | str | None = None  # most images in one forward where a recipe has no pass_size, or auto
+    steps_at_once: int = 8  # optimizer steps in one Lightning batch
     deterministic: bool | str = False
     lightning: Any = MISSING
 
@@ -88,6 +91,7 @@ class Root:
     guidance: Any = field(default_factory=dict)
     trainer: Trainer = field(default_factory=Trainer)
     logger: Any = field(default_factory=dict)
+    guide: Stage = field(default_factory=Stage)
     pretrain: Stage = field(default_factory=Stage)
     finetune: Stage = field(default_factory=Stage)
     chosen: dict[str, str] = field(default_factory=dict)  # option of each group; written by composition alone
@@ -95,6 +99,8 @@ class Root:
 
 STAGES = tuple(f.name for f in fields(Root) if f.type is Stage)
 """Every stage that an experiment may have."""
+GUIDE = "guide"
+"""The stage that trains the CNN by which others are guided; its image size is its own, not the root's."""
 
 ALLOWED_VALUES: dict[str, tuple[str, ...]] = {
     "select": ("last", "best"),
@@ -109,5 +115,6 @@ ALLOWED_FOR_TRAINER: dict[str, tuple[str, ...]] = {
     "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
     "devices": ("auto",),
     "deterministic": ("warn",),
+    "max_batch": ("auto",),
 }
 """Words that a key of the trainer may have as its value."""

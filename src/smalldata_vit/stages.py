@@ -1,9 +1,10 @@
 """The stages of an experiment: which run, which are skipped or resumed, and the process that each one gets."""
 
+import gc
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,8 +13,10 @@ from smalldata_vit import config as configuration
 from smalldata_vit.jobs import OF_A_SWEEP
 from smalldata_vit.output import Lock, new_folder
 from smalldata_vit.results import Results, read_json
+from smalldata_vit.schema import GUIDE
 from smalldata_vit.signals import die_with_parent, supervise
-from smalldata_vit.store import FOLDER, LEADER, is_other_rank, outcome_of
+from smalldata_vit.skipping import finished_before
+from smalldata_vit.store import FOLDER, LEADER, is_other_rank, outcome_of, say_skipped
 
 PARENT = "SMALLDATA_VIT_PARENT"
 """Set for the processes that a command starts for its stages: they neither lock its folder nor print its table."""
@@ -38,9 +41,7 @@ def run(cfg: DictConfig, typed: Sequence[str]) -> int:
     if starter is not None:
         die_with_parent(int(starter))
     if is_other_rank() or PARENT in os.environ:
-        from smalldata_vit.running import run_stage
-
-        return run_stage(cfg, names[0], Path(cfg.output_dir or os.environ[FOLDER]), typed)
+        return stage_runner()(cfg, names[0], Path(cfg.output_dir or os.environ[FOLDER]), typed)
     folder = Path(cfg.output_dir) if cfg.output_dir else new_folder(Path("outputs"), title(cfg))
     folder.mkdir(parents=True, exist_ok=True)
     if not cfg.output_dir:
@@ -62,6 +63,8 @@ def run_here(cfg: DictConfig, names: Sequence[str], folder: Path, typed: Sequenc
     status = 0
     for name in names:
         try:
+            if skipped(cfg, name, folder, results):
+                continue
             status = run_in_process(typed, name, folder) if len(names) > 1 else run_alone(cfg, name, folder, typed)
         except BaseException:
             results.update({"status": "failed"})
@@ -76,6 +79,19 @@ def run_here(cfg: DictConfig, names: Sequence[str], folder: Path, typed: Sequenc
     return status
 
 
+def skipped(cfg: DictConfig, name: str, folder: Path, results: Results) -> bool:
+    """Whether nothing is left to do for a stage, found out without the seconds that its own process takes to start."""
+    if cfg[name].pixel_baseline and not results.load()["baselines"].get("pixels"):
+        return False
+    config = configuration.stage_config(cfg, name)
+    outcome = finished_before(config, configuration.config_hash(config), folder, cfg.store)
+    if outcome is None:
+        return False
+    say_skipped(name, folder / name)
+    results.update({"stages": {name: outcome}})
+    return True
+
+
 def show_table(folder: Path) -> None:
     """Print what came out."""
     from rich.console import Console
@@ -88,9 +104,22 @@ def show_table(folder: Path) -> None:
 
 def run_alone(cfg: DictConfig, name: str, folder: Path, typed: Sequence[str]) -> int:
     """A command with one stage is that stage's process."""
-    from smalldata_vit.running import run_stage
+    return stage_runner()(cfg, name, folder, typed)
 
-    return run_stage(cfg, name, folder, typed)
+
+def stage_runner() -> Callable[[DictConfig, str, Path, Sequence[str]], int]:
+    """`running.run_stage`, which brings torch and Lightning with it.
+
+    They make two million objects that stay: a collector that looks through them again and again takes a quarter of the
+    import's time, and some of that of every later step.
+    """
+    gc.disable()
+    try:
+        from smalldata_vit.running import run_stage
+    finally:
+        gc.freeze()
+        gc.enable()
+    return run_stage
 
 
 def run_in_process(typed: Sequence[str], name: str, folder: Path) -> int:
@@ -119,14 +148,23 @@ def command(typed: Sequence[str], folder: Path) -> str:
 def refuse_missing_sources(cfg: DictConfig, names: Sequence[str]) -> None:
     """StageError for a stage whose source is neither scheduled before it nor finished in the output folder."""
     for place, name in enumerate(names):
-        source = cfg[name].start_from
-        stage = source.get("stage") if source is not None else None
-        if stage is None or stage in names[:place]:
-            continue
-        where = Path(cfg.output_dir) / stage if cfg.output_dir else None
-        if where is None or outcome_of(where).get("status") != "finished":
-            raise StageError(
-                f"{name} starts from {stage}, which is neither in stages=[{','.join(names)}] nor finished in "
-                f"output_dir={cfg.output_dir}. Add it to stages, give the output_dir that holds it, "
-                f"or ask for a start from scratch with {name}.start_from=null"
-            )
+        for stage, needs, otherwise in needed_by(cfg, name):
+            if stage in names[:place]:
+                continue
+            where = Path(cfg.output_dir) / stage if cfg.output_dir else None
+            if where is None or outcome_of(where).get("status") != "finished":
+                raise StageError(
+                    f"{name} {needs} {stage}, which is neither in stages=[{','.join(names)}] nor finished in "
+                    f"output_dir={cfg.output_dir}. Add it to stages, give the output_dir that holds it, {otherwise}"
+                )
+
+
+def needed_by(cfg: DictConfig, name: str) -> list[tuple[str, str, str]]:
+    """The stages whose weights a stage needs, each with what for, and with how to do without."""
+    needed, source = [], cfg[name].start_from
+    if source is not None and source.get("stage") is not None:
+        needed.append((source.stage, "starts from", f"or ask for a start from scratch with {name}.start_from=null"))
+    if cfg[name].guidance and cfg.guide.start_from is None:
+        instead = f"or name a trained CNN with {GUIDE}.start_from.file=, or ask for none with {name}.guidance=none"
+        needed.append((GUIDE, "is guided by the CNN of the stage", instead))
+    return needed

@@ -1,7 +1,7 @@
 """Where a stage's weights come from, and what happens once before its first step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from smalldata_vit import handoff
 from smalldata_vit.assembly import Assembly
 from smalldata_vit.checkpoints import newest_whole
 from smalldata_vit.contracts import Classifier
+from smalldata_vit.data.module import on
 from smalldata_vit.journal import Journal
-from smalldata_vit.judging import IMAGES_AT_ONCE, judged, on
+from smalldata_vit.judging import IMAGES_AT_ONCE, judged
+from smalldata_vit.parts.guidance_networks import Guide
 from smalldata_vit.parts.linear_fit import fit_head
-from smalldata_vit.store import outcome_of
+from smalldata_vit.results import read_json
+from smalldata_vit.store import guided_key, outcome_of
 
 PROBE_REGULARISATIONS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Inverse strengths among which the start of a fitted head chooses by validation accuracy; the middle without one."""
@@ -30,10 +33,21 @@ class Source:
     file: Path | None = None
     weights: str = "encoder"
     described: str = "scratch"
+    guide: "Source | None" = None
+    """Where the CNN comes from that guides the stage."""
+
+    @staticmethod
+    def of_stage(config: Mapping[str, Any], target: Path) -> "Source":
+        """What a stage starts from and what guides it, below the experiment's output folder `target`."""
+        source = Source.find(config["start_from"], target)
+        if config.get("guide_from") is None:
+            return source
+        guide = Source.find(config["guide_from"], target)
+        return replace(source, key=guided_key(source.key, guide.key), guide=guide)
 
     @staticmethod
     def find(start_from: Mapping[str, Any] | None, target: Path) -> "Source":
-        """The source that a stage's config asks for, below the experiment's output folder `target`."""
+        """The source that `start_from` asks for, below the experiment's output folder `target`."""
         if start_from is None:
             return Source("scratch")
         asked = f"{start_from['weights']}/{start_from['head']}/{start_from['positions']}"
@@ -60,6 +74,7 @@ def begin(config: Mapping[str, Any], stage: Assembly, source: Source, journal: J
     """Judge the untrained encoder, load what the stage starts from; returns what is worth keeping of both."""
     stage.learner.to(stage.device)
     begun: dict[str, Any] = {"untrained": None, "hand_off": None, "start_from": None}
+    begun["guide"] = begin_guides(stage, source.guide, journal)
     if config["judge_untrained"]:
         journal.note("judging the untrained encoder")
         begun["untrained"] = {}
@@ -75,6 +90,39 @@ def begin(config: Mapping[str, Any], stage: Assembly, source: Source, journal: J
     begun["start_from"] = {"source": source.described, "weights": source.weights, "sha256": sha256}
     begin_head(config["start_from"]["head"], stage, source, journal, begun["start_from"])
     return begun
+
+
+def begin_guides(stage: Assembly, source: Source | None, journal: Journal) -> dict[str, Any] | None:
+    """Give the CNN that guides a stage its trained weights; None where nothing guides it.
+
+    ValueError: no trained guide is known, or it was trained on images that were normalised otherwise.
+    """
+    guides = [module for module in stage.method.modules() if isinstance(module, Guide)]
+    if not guides:
+        return None
+    if source is None or source.file is None:
+        raise ValueError(
+            "an untrained CNN guides nobody: add guide to stages, or give guide.start_from.file=<its checkpoint>"
+        )
+    state, sha256 = handoff.read_weights(source.file, source.weights)
+    for guide in guides:
+        refuse_other_normalisation(guide, source.file)
+        report = handoff.load_encoder(guide.network, state)
+    journal.note(f"is guided by {source.described}: {report.summary()}")
+    return {"source": source.described, "weights": source.weights, "sha256": sha256, "loaded": len(report.loaded)}
+
+
+def refuse_other_normalisation(guide: Guide, file: Path) -> None:
+    """ValueError if the stage that this checkpoint lies in says that its images were normalised otherwise."""
+    record = file.parent.parent / "data.json"
+    trained = read_json(record) if record.exists() else {}
+    for name, assumed in (("mean", guide.mean), ("std", guide.std)):
+        found = trained.get(name)
+        if found is not None and not torch.allclose(torch.tensor(found), torch.tensor(assumed), atol=1e-4):
+            raise ValueError(
+                f"the guide's own training images were normalised with {name}={list(found)}, and guidance.{name} says "
+                f"{list(assumed)}: set guidance.mean and guidance.std to what {record} has, and views are converted"
+            )
 
 
 def begin_head(rule: str, stage: Assembly, source: Source, journal: Journal, record: dict[str, Any]) -> None:

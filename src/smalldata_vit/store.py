@@ -25,6 +25,11 @@ def stage_key(config_hash: str, split_hash: str, source_key: str) -> str:
     return hashlib.sha256("\n".join((config_hash, split_hash, source_key)).encode()).hexdigest()
 
 
+def guided_key(source_key: str, guide_key: str | None) -> str:
+    """What decides a stage's start together: where its weights come from, and those of its guide, if it has one."""
+    return source_key if guide_key is None else f"{source_key}/guide:{guide_key}"
+
+
 def refuse_change(config: Mapping[str, Any], key: str, link: Path) -> None:
     """ChangedStage if `link` leads to a stage of another key: a changed config never silently continues an old run."""
     written = link / "config.yaml"
@@ -56,9 +61,19 @@ def outcome_of(folder: Path) -> Mapping[str, Any]:
 
 def stage_folder(target: Path, name: str, store: str | None, key: str) -> Path:
     """Where a stage is made: in the store, under its key, or without a store in the output folder itself."""
-    folder = target / name if store is None else Path(store).resolve() / f"{name}-{key[:16]}"
+    folder = place_of(target, name, store, key)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def place_of(target: Path, name: str, store: str | None, key: str) -> Path:
+    """The same, whether it is there or not."""
+    return target / name if store is None else Path(store).resolve() / f"{name}-{key[:16]}"
+
+
+def say_skipped(name: str, folder: Path) -> None:
+    """One line for a stage that need not run."""
+    print(f"{name}: finished before with the same settings and data, skipped ({folder})", flush=True)
 
 
 def link(folder: Path, at: Path) -> None:

@@ -236,7 +236,7 @@ for network in (swin(16, 2, 8, [2], [2], [4], 2, 0.5, "fitted"), cait(16, 4, 8, 
         for side in (16, 12):
             images, results = torch.randn(2, 3, side, side), []
             for made in (network, compiled):
-                with places(start, start + 2, 6, rows=4):
+                with places(start, start + 2, 6, rates=[0.5] * 4):
                     results.append(made(images))
             torch.testing.assert_close(*results, atol=5e-6, rtol=1e-5)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2

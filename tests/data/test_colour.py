@@ -7,17 +7,9 @@ import torchvision.transforms.functional as tv
 from PIL import Image, ImageFilter
 from scipy.stats import kstest
 
-from smalldata_vit.data import choices
-from smalldata_vit.data.blur import GaussianBlur, blurred
-from smalldata_vit.data.colour import (
-    ColourJitter,
-    Grayscale,
-    Solarize,
-    change_brightness,
-    change_contrast,
-    change_hue,
-    change_saturation,
-)
+from smalldata_vit.data.blur import GaussianBlur, blurred, blurred_within
+from smalldata_vit.data.colour import ColourJitter, Grayscale, Solarize
+from smalldata_vit.data.colour_changes import change_brightness, change_contrast, change_hue, change_saturation
 from smalldata_vit.data.rotation import Rotation
 
 
@@ -147,11 +139,42 @@ def test_a_rotation_is_torchvisions():
         Rotation(20, 0.5),
     ],
 )
-def test_the_form_for_accelerators_makes_the_same_views_as_the_one_for_cpus(operation, monkeypatch):
+def test_the_form_of_fixed_shapes_makes_the_views_of_the_one_by_rows(operation):
     some = flat(drawn(operation, 12))
-    by_rows = operation(images(), some)
-    monkeypatch.setattr(choices, "takes_rows", lambda device: False)
-    torch.testing.assert_close(operation(images(), some), by_rows, atol=1e-6, rtol=0)
+    torch.testing.assert_close(operation.masked(images(), some), operation(images(), some), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("operation", [ColourJitter(0.7, 0.8, 0.8, 0.8, 0.2), GaussianBlur(0.5, [0.1, 2.0])])
+def test_large_views_are_changed_one_by_one_to_what_they_are_together(operation):
+    some = flat(drawn(operation, 6))
+    large, small = images(6, 80), images(6, 80)
+    expected = torch.cat(
+        [operation.masked(small[i : i + 1], {k: v[i : i + 1] for k, v in some.items()}) for i in range(6)]
+    )
+    torch.testing.assert_close(operation(large, some), expected, atol=2e-6, rtol=0)
+
+
+def test_a_jitter_of_nothing_leaves_every_bit():
+    jitter = ColourJitter(0.0, 0.4, 0.4, 0.2, 0.1)
+    assert torch.equal(jitter.masked(images(), flat(drawn(jitter, 12))), images())
+
+
+@pytest.mark.parametrize("radii", [(0.0, 0.3), (0.1, 2.0), (2.5, 4.0)])
+def test_a_large_view_is_blurred_from_a_few_pixels_as_by_the_whole_matrix_also_at_its_borders(radii):
+    blur, radius = GaussianBlur(1.0, radii), torch.linspace(*radii, 5)
+    many = images(5, 80)
+    torch.testing.assert_close(
+        blurred_within(many, radius, max(blur.reach, 1)), blurred(many, radius), atol=1e-6, rtol=0
+    )
+
+
+def test_the_blur_of_large_views_is_pillows_but_for_its_rounding():
+    radii, blur = torch.linspace(0.1, 2.0, 4), GaussianBlur(1.0, [0.1, 2.0])
+    made = blur(images(4, 96), {"on": torch.ones(4, dtype=torch.bool), "radius": radii}) * 255
+    for image, radius, ours in zip(images(4, 96), radii, made, strict=True):
+        picture = Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())
+        theirs = np.array(picture.filter(ImageFilter.GaussianBlur(radius.item())))
+        assert (ours - torch.from_numpy(theirs).permute(2, 0, 1)).abs().max() < 3
 
 
 def test_a_list_of_probabilities_that_does_not_fit_the_views_is_refused():

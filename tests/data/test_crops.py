@@ -6,7 +6,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop as Torchvisions
 
-from smalldata_vit.data.crops import PaddedCrop, RandomResizedCrop, resize_one_by_one
+from smalldata_vit.data.crops import PaddedCrop, RandomResizedCrop, resize_one_by_one, values
 from smalldata_vit.data.resampling import resize_crops
 
 
@@ -62,8 +62,8 @@ def test_large_pictures_are_resized_in_8_bits_to_the_same_views_within_rounding(
     flips = torch.tensor([[True, False], [False, True], [True, True]])
     exact = resize_crops(images, boxes, flips, 56, "bicubic")
     rounded = crop(images, boxes, flips, 56)
-    assert torch.equal(rounded, (rounded * 255).round() / 255)
-    difference = (exact - rounded).abs() * 255
+    assert rounded.dtype == torch.uint8
+    difference = (exact * 255 - rounded).abs()
     assert difference.mean() < 0.5
     assert difference.max() < 9
 
@@ -79,7 +79,7 @@ def test_a_ragged_list_gives_the_views_of_each_picture_alone():
         alone = resize_one_by_one(images[i][None], boxes[i : i + 1], flips[i : i + 1], 16, "bilinear")
         assert torch.equal(together[i], alone)
         exact = resize_crops(images[i][None], boxes[i : i + 1], flips[i : i + 1], 16, "bilinear")
-        assert (exact - together[i]).abs().max() * 255 < 1.01
+        assert (exact * 255 - together[i]).abs().max() < 1.01
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,9 @@ def test_boxes_have_torchvisions_distribution_also_where_no_candidate_fits(heigh
     torch.manual_seed(0)
     theirs = torch.tensor([Torchvisions.get_params(picture, scale, ratio) for _ in range(n)]).double()
     for a, b in zip(quantities(boxes), quantities(theirs), strict=True):
-        assert ks_2samp(a.numpy(), b.numpy(), method="asymp").statistic < 0.0163  # 1 % critical value at n = 20,000
+        assert (
+            ks_2samp(a.numpy(), b.numpy(), method="asymp").statistic < 0.0136
+        )  # 5 % critical value of two samples of 20,000
 
 
 def quantities(boxes):
@@ -105,7 +107,7 @@ def test_a_padded_crop_is_the_picture_moved_and_mirrored_over_black():
     crop, images = PaddedCrop(padding=4), pictures(40, 32, 32)
     boxes = drawn(crop, [32] * 40, [32] * 40, 2, 32)
     flips = torch.rand(40, 2, generator=torch.Generator().manual_seed(1)) < 0.5
-    made = crop(images, boxes, flips, 32).reshape(40, 2, 3, 32, 32)
+    made = values(crop(images, boxes, flips, 32)).reshape(40, 2, 3, 32, 32)
     padded = F.pad(images, (4, 4, 4, 4)).float() / 255
     for i in range(40):
         for v in range(2):

@@ -21,6 +21,12 @@ class Choices:
 
 
 class NumberViews:
+    def compile(self) -> None:
+        raise AssertionError("nobody asked for it")
+
+    def path(self, device: torch.device) -> str:
+        return "numbers"
+
     def draw(self, seed: int, step: int, heights: torch.Tensor, widths: torch.Tensor) -> Choices:
         return Choices(torch.arange(len(heights)) + 1000 * step)
 
@@ -28,8 +34,21 @@ class NumberViews:
         return [], [], []
 
 
+class NoImages:
+    device = torch.device("cpu")
+
+    def __init__(self, number: int) -> None:
+        self.labels = self.heights = self.widths = torch.full((number,), 8)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: torch.Tensor) -> torch.Tensor:
+        return index.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+
+
 def data(course: Course) -> ImageData:
-    return ImageData(NumberViews(), torch.full((course.images,), 8), torch.full((course.images,), 8), course, seed=0)
+    return ImageData(NumberViews(), NoImages(course.images), course, seed=0, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -106,9 +125,9 @@ def test_items_come_in_order_and_the_thread_ends_when_the_loop_is_left() -> None
         return Step(number, 0, [])
 
     before = threading.active_count()
-    items = iter(Ahead(make, lambda: 3, 1000, ahead=4))
-    assert [next(items).number for _ in range(5)] == [3, 4, 5, 6, 7]
-    items.close()  # type: ignore[attr-defined]
+    groups = iter(Ahead(make, lambda: 3, 1000, ahead=4, at_once=2))
+    assert [step.number for _ in range(3) for step in next(groups)] == [3, 4, 5, 6, 7, 8]
+    groups.close()  # type: ignore[attr-defined]
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -121,4 +140,36 @@ def test_an_error_while_drawing_ahead_reaches_the_loop() -> None:
         raise RuntimeError(f"no step {number}")
 
     with pytest.raises(RuntimeError, match="no step 0"):
-        next(iter(Ahead(make, lambda: 0, 10, ahead=2)))
+        list(next(iter(Ahead(make, lambda: 0, 10, ahead=2, at_once=4))))
+
+
+def test_the_last_group_is_what_is_left_and_nothing_is_taken_before_it_is_asked_for() -> None:
+    groups = list(Ahead(lambda number: Step(number, 0, []), lambda: 0, 7, ahead=2, at_once=3))
+    assert [group.count for group in groups] == [3, 3, 1]
+
+
+def test_all_groups_can_be_asked_for_before_the_first_is_used() -> None:
+    """Lightning fetches a batch ahead, so the iterator ends before the last group is used."""
+    groups = list(Ahead(lambda number: Step(number, 0, []), lambda: 0, 7, ahead=2, at_once=3))
+    assert [step.number for group in groups for step in group] == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_leaving_the_last_group_early_ends_the_thread() -> None:
+    before = threading.active_count()
+    (group,) = Ahead(lambda number: Step(number, 0, []), lambda: 0, 50, ahead=2, at_once=50)
+    for step in group:
+        if step.number == 3:
+            break
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_images_that_lie_beside_the_network_are_not_fetched_ahead() -> None:
+    course, images = Course(20, 10, None, 4), NoImages(20)
+    fetched = data(course).step(0).passes[0]
+    assert torch.equal(fetched.pictures[:, 0, 0, 0].long(), fetched.index)  # type: ignore[index]
+    images.device = torch.device("meta")
+    beside = ImageData(NumberViews(), images, course, seed=0, device=torch.device("cpu"))
+    assert beside.step(0).passes[0].pictures is None

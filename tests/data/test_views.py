@@ -17,6 +17,28 @@ def test_a_plain_view_of_training_is_the_normalised_picture():
     torch.testing.assert_close(made, (images.float() / 255 - mean) / std, atol=1e-6, rtol=1e-6)
 
 
+OWN = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
+
+
+def test_a_stages_own_statistics_go_before_the_datasets_one_by_one():
+    group, images = ViewGroup(1, PaddedCrop(0), size=8), pictures(3, 8, 8)
+    for own in ({}, {"std": OWN["std"]}, OWN):
+        used = STATISTICS | own
+        dataset = {f"dataset_{key}": value for key, value in STATISTICS.items()}
+        views = AugmentedViews({"global": group}, 8, **dataset, **own)
+        made = views(images, views.draw(0, 0, *sizes(images)))[0][0][:, 0]
+        mean, std = (torch.tensor(used[key])[:, None, None] for key in ("mean", "std"))
+        torch.testing.assert_close(made, (images.float() / 255 - mean) / std, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(PlainView(8, **dataset, **own)(images), made, atol=1e-6, rtol=1e-6)
+
+
+def test_statistics_that_are_missing_or_wrong_are_refused():
+    with pytest.raises(ValueError, match="mean=null, and no dataset gave its own"):
+        PlainView(8, dataset_std=[1, 1, 1])
+    with pytest.raises(ValueError, match="must be more than 0 everywhere"):
+        PlainView(8, mean=[0, 0, 0], std=[1, 0, 1])
+
+
 def test_multicrop_has_two_views_of_full_and_eight_of_half_size():
     views, images = views_of("multicrop"), pictures(3)
     made, boxes, _ = views(images, views.draw(0, 0, *sizes(images)))

@@ -3,12 +3,12 @@
 Huang et al., Deep Networks with Stochastic Depth, ECCV 2016, arXiv:1603.09382.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from timm.layers.drop import DropPath as TimmDropPath
 from torch import Tensor, nn
 
@@ -23,34 +23,55 @@ class _Pass:
     in the backward pass finds the same numbers again.
     """
 
-    def __init__(self, span: slice, total: int, device: torch.device | str) -> None:
+    def __init__(self, span: slice, total: int, device: torch.device | str, rates: Sequence[float]) -> None:
         self.span, self.total, self.device = span, total, device
         self.images = span.stop - span.start
         self.generator = torch.Generator("cpu").manual_seed(torch.initial_seed())
-        self.numbers = self.drawn(0)
+        self.rates = list(rates)
+        self.numbers = self._drawn(len(rates))
+        self.factors = {torch.float32: self._factors()}
+        self.factors[torch.bfloat16] = self.factors[torch.float32].bfloat16()
         self.used, self.repeating = 0, False
 
-    def drawn(self, rows: int) -> Float[Tensor, "rows images"]:
-        """The next numbers of this pass's images, in [0, 1), on the device."""
-        drawn = torch.rand(rows, self.total, generator=self.generator, device="cpu")
-        return drawn[:, self.span].to(self.device, non_blocking=True)
+    def _drawn(self, rows: int) -> Float[Tensor, "rows images"]:
+        """The next numbers of this pass's images, in [0, 1)."""
+        return torch.rand(rows, self.total, generator=self.generator, device="cpu")[:, self.span]
+
+    def _factors(self) -> Float[Tensor, "rows images"]:
+        """What the branches are multiplied with, for all rows at once: a few operations instead of three a branch."""
+        rates = torch.tensor(self.rates, device="cpu")[:, None]
+        return ((self.numbers >= rates) / (1 - rates)).to(self.device, non_blocking=True)
+
+    def factor(self, views: int, rate: float, branch: Tensor) -> Float[Tensor, " rows"]:
+        """The factors of the next rows, for so many views of this pass's images."""
+        first, last = self.used, self.used + views
+        if last > len(self.rates):
+            self.numbers = torch.cat([self.numbers, self._drawn(last - len(self.rates))])
+            self.rates += [rate] * (last - len(self.rates))
+        self.used = last
+        if branch.dtype in self.factors and last <= len(self.factors[branch.dtype]) and self.rates[first] == rate:
+            return self.factors[branch.dtype][first:last].to(branch.device).flatten()
+        kept = self.numbers[first:last].to(branch.device) >= rate
+        return kept.flatten().to(branch.dtype) * (1 / (1 - rate))
 
 
 _current: _Pass | None = None
 
 
 @contextmanager
-def places(start: int, stop: int, total: int, device: torch.device | str = "cpu", rows: int = 0) -> Iterator[_Pass]:
+def places(
+    start: int, stop: int, total: int, device: torch.device | str = "cpu", rates: Sequence[float] = ()
+) -> Iterator[_Pass]:
     """Inside it a forward holds the places start .. stop - 1 of a global batch of `total` images.
 
     The rows of the forward are view-major: all images' first views, then all second views. Masks are drawn for all
     `total` places and cut, so that passes that start from the same torch seed drop the same paths, together, as one
-    forward of the whole batch. Gives the pass, whose `used` says how many rows of numbers were needed.
+    forward of the whole batch. Gives the pass, whose `rates` are the drop probabilities in the order of their use.
 
     Arguments:
         device: the network's.
-        rows: of numbers to draw at once, best the `used` of an earlier pass; more are drawn when needed, the same ones,
-            but a compiled network cannot.
+        rates: those of an earlier pass, so that all numbers are drawn at once; more are drawn when needed, the same
+            ones, but a compiled network cannot.
 
     ValueError unless 0 <= start < stop <= total.
     """
@@ -59,8 +80,7 @@ def places(start: int, stop: int, total: int, device: torch.device | str = "cpu"
         raise ValueError(
             f"places({start}, {stop}, {total}) is no part of a batch: 0 <= start < stop <= total is needed."
         )
-    before, _current = _current, _Pass(slice(start, stop), total, device)
-    _current.numbers = _current.drawn(rows)
+    before, _current = _current, _Pass(slice(start, stop), total, device, rates)
     try:
         yield _current
     finally:
@@ -90,24 +110,21 @@ def in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def kept(rows: int, drop_prob: float, device: torch.device) -> Bool[Tensor, " rows"]:
-    """Which rows of a forward keep their path: the next numbers of this pass, or new ones outside of any.
+def factor(branch: Float[Tensor, "rows *rest"], rate: float) -> Float[Tensor, " rows"]:
+    """0 for the rows that are dropped, 1 / (1 - rate) for those that are kept, in the branch's type.
 
-    ValueError if the rows are not a whole number of views of the images that `places` announced. RuntimeError where a
-    network repeats its forward in the backward pass by other means than `recomputing`: other paths would be dropped.
+    From the next numbers of this pass, or from new ones outside of any. ValueError if the rows are not a whole number
+    of views of the images that `places` announced. RuntimeError where a network repeats its forward in the backward
+    pass by other means than `recomputing`: other paths would be dropped.
     """
+    rows = branch.shape[0]
     if _current is None:
-        return torch.rand(rows, device=device) >= drop_prob
+        return (torch.rand(rows, device=branch.device) >= rate).to(branch.dtype) * (1 / (1 - rate))
     if not torch.compiler.is_compiling() and _current.repeating != in_backward():
         raise RuntimeError("this network's own activation checkpointing would drop other paths: drop_path_rate=0 here")
     if rows % _current.images:
         raise ValueError(f"A forward of {rows} rows cannot be views of the {_current.images} images of this pass.")
-    first, last = _current.used, _current.used + rows // _current.images
-    if last > len(_current.numbers):
-        more = _current.drawn(last - len(_current.numbers))
-        _current.numbers = torch.cat([_current.numbers, more])
-    _current.used = last
-    return (_current.numbers[first:last].to(device) >= drop_prob).flatten()
+    return _current.factor(rows // _current.images, rate, branch)
 
 
 class DropPath(nn.Module):
@@ -123,8 +140,7 @@ class DropPath(nn.Module):
         """The branch, zero in the dropped rows; in evaluation mode the branch itself."""
         if not self.training or self.drop_prob == 0:
             return branch
-        scale = kept(branch.shape[0], self.drop_prob, branch.device).to(branch.dtype) * (1 / (1 - self.drop_prob))
-        return branch * scale.reshape(-1, *[1] * (branch.ndim - 1))
+        return branch * factor(branch, self.drop_prob).reshape(-1, *[1] * (branch.ndim - 1))
 
     def extra_repr(self) -> str:
         """The probability."""

@@ -1,17 +1,31 @@
 """Colour of views: jitter of brightness, contrast, saturation and hue in random order, grey, solarize.
 
-The arithmetic is torchvision's on float images: values 0..1, clamped after each step, not rounded to 8 bits.
+The arithmetic is torchvision's on float images: values 0..1, clamped after each step, not rounded to 8 bits. Each
+operation has two forms: called, it computes the rows that it is meant for; `masked` computes all of them with shapes
+that do not depend on the choices, and never asks the device.
 """
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from smalldata_vit.data.choices import Choices, Numbers, Probability, between, happens, on_rows
+from smalldata_vit.data.colour_changes import (
+    change_brightness,
+    change_contrast,
+    change_hue,
+    change_saturation,
+    luminance,
+    on_each,
+)
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NOTHING = -1
+
+LARGE = 64
+"""Above this side a CPU changes views one by one: each fits its cache, and none is gathered and put back."""
 
 
 class ColourJitter:
@@ -35,6 +49,7 @@ class ColourJitter:
     def draw(self, uniform: Numbers) -> Choices:
         """`on` (B, V), `factors` (B, V, 3), `shift` (B, V), and `slots` (B, V, 6): the change in each slot or -1.
 
+        `weights` (B, V, 6, 3) say the same in numbers, as `blend_weights` makes them.
         Hue is changed once, between the third and the fourth slot; what comes before it stands in the first three.
         """
         order = uniform[..., 1:5].argsort(2)
@@ -46,27 +61,50 @@ class ColourJitter:
                 slot = np.where(after, turn[..., change] + 2, turn[..., change])
                 np.put_along_axis(slots, slot[..., None], change, 2)
         low = np.maximum(0, 1 - np.array(self.strengths[:3]))
-        factors = low + (1 + np.array(self.strengths[:3]) - low) * uniform[..., 5:8]
+        factors = (low + (1 + np.array(self.strengths[:3]) - low) * uniform[..., 5:8]).astype(np.float32)
+        shift = between(uniform[..., 8], -self.strengths[3], self.strengths[3]).astype(np.float32)
+        on = happens(uniform[..., 0], self.probability)
         return {
-            "on": happens(uniform[..., 0], self.probability),
-            "factors": torch.from_numpy(factors.astype(np.float32)),
-            "shift": torch.from_numpy(
-                between(uniform[..., 8], -self.strengths[3], self.strengths[3]).astype(np.float32)
-            ),
+            "on": on,
+            "factors": torch.from_numpy(factors),
+            "shift": torch.from_numpy(shift),
             "slots": torch.from_numpy(slots.astype(np.int64)),
+            "weights": torch.from_numpy(blend_weights(np.where(on.numpy()[..., None], slots, NOTHING), factors)),
         }
 
     def __call__(self, images: Float[Tensor, "n 3 H W"], choices: Choices) -> Float[Tensor, "n 3 H W"]:
         """The jittered views."""
         factors, slots = choices["factors"], choices["slots"].masked_fill(~choices["on"][:, None], NOTHING)
         changes = (change_brightness, change_contrast, change_saturation)
+        apply = on_each if images.device.type == "cpu" and images.shape[-1] > LARGE else on_rows
         for slot in range(6):
             if slot == 3 and self.strengths[HUE] > 0:
-                images = on_rows(images, choices["on"], change_hue, choices["shift"])
+                images = apply(images, choices["on"], change_hue, choices["shift"])
             for change in (BRIGHTNESS, CONTRAST, SATURATION):
                 if self.strengths[change] > 0:
-                    images = on_rows(images, slots[:, slot] == change, changes[change], factors[:, change])
+                    images = apply(images, slots[:, slot] == change, changes[change], factors[:, change])
         return images
+
+    def masked(self, images: Float[Tensor, "n 3 H W"], choices: Choices) -> Float[Tensor, "n 3 H W"]:
+        """The jittered views: three blends, one change of hue, three blends, each in all rows."""
+        on, weights = choices["on"][:, None, None, None], choices["weights"][..., None, None, None]
+        for slot in range(6):
+            if slot == 3 and self.strengths[HUE] > 0:
+                images = torch.where(on, change_hue(images, choices["shift"]), images)
+            if max(self.strengths[:3]) > 0:
+                images = self._blended(images, *weights[:, slot].unbind(1))
+        return images
+
+    def _blended(
+        self, images: Float[Tensor, "n 3 H W"], own: Tensor, grey: Tensor, mean: Tensor
+    ) -> Float[Tensor, "n 3 H W"]:
+        """A sum of the views, their luminance and its mean with these weights, (n, 1, 1, 1) each; clamped."""
+        made, light = images * own, luminance(images)
+        if self.strengths[SATURATION] > 0:
+            made = made + light * grey
+        if self.strengths[CONTRAST] > 0:
+            made = made + light.mean((2, 3), keepdim=True) * mean
+        return made.clamp(0, 1)
 
 
 class Grayscale:
@@ -85,6 +123,10 @@ class Grayscale:
         """Some of the views in grey."""
         return on_rows(images, choices["on"], lambda chosen: luminance(chosen).repeat(1, 3, 1, 1))
 
+    def masked(self, images: Float[Tensor, "n 3 H W"], choices: Choices) -> Float[Tensor, "n 3 H W"]:
+        """Some of the views in grey, computed for all."""
+        return torch.where(choices["on"][:, None, None, None], luminance(images), images)
+
 
 class Solarize:
     """Values from `threshold` (of 0..255) on are inverted."""
@@ -92,7 +134,8 @@ class Solarize:
     numbers = 1
 
     def __init__(self, probability: Probability, threshold: float) -> None:
-        self.probability, self.threshold = probability, threshold
+        self.probability = probability
+        self.limit = (threshold - 0.5) / 255  # between two 8-bit values: rounding of the division cannot matter
 
     def draw(self, uniform: Numbers) -> Choices:
         """`on` (B, V)."""
@@ -100,53 +143,16 @@ class Solarize:
 
     def __call__(self, images: Float[Tensor, "n 3 H W"], choices: Choices) -> Float[Tensor, "n 3 H W"]:
         """Some of the views solarized."""
-        limit = (self.threshold - 0.5) / 255  # between two 8-bit values: rounding of the division cannot matter
-        return on_rows(images, choices["on"], lambda chosen: torch.where(chosen >= limit, 1 - chosen, chosen))
+        return on_rows(images, choices["on"], lambda chosen: torch.where(chosen >= self.limit, 1 - chosen, chosen))
+
+    def masked(self, images: Float[Tensor, "n 3 H W"], choices: Choices) -> Float[Tensor, "n 3 H W"]:
+        """Some of the views solarized, computed for all."""
+        return torch.where(choices["on"][:, None, None, None] & (images >= self.limit), 1 - images, images)
 
 
-def luminance(images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 1 H W"]:
-    """0.2989 R + 0.587 G + 0.114 B (ITU-R 601-2 as torchvision rounds it)."""
-    return images[:, 0:1].mul(0.2989).add_(images[:, 1:2].mul(0.587)).add_(images[:, 2:3].mul(0.114))
-
-
-def blend(
-    images: Float[Tensor, "n 3 H W"], other: Float[Tensor, "n 1 _ _"], factor: Float[Tensor, " n"]
-) -> Float[Tensor, "n 3 H W"]:
-    """`factor * images + (1 - factor) * other`, clamped, in place.
-
-    Products and sums stand apart: a fused multiply-add would round rows differently at the end of a batch.
-    """
-    weight = factor[:, None, None, None]
-    return images.mul_(weight).add_(other * (1 - weight)).clamp_(0, 1)
-
-
-def change_brightness(images: Float[Tensor, "n 3 H W"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n 3 H W"]:
-    """Towards black (0) or away from it (above 1)."""
-    return images.mul_(factor[:, None, None, None]).clamp_(0, 1)
-
-
-def change_contrast(images: Float[Tensor, "n 3 H W"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n 3 H W"]:
-    """Towards the view's mean luminance or away from it."""
-    return blend(images, luminance(images).mean((2, 3), keepdim=True), factor)
-
-
-def change_saturation(images: Float[Tensor, "n 3 H W"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n 3 H W"]:
-    """Towards grey or away from it."""
-    return blend(images, luminance(images), factor)
-
-
-def change_hue(images: Float[Tensor, "n 3 H W"], shift: Float[Tensor, " n"]) -> Float[Tensor, "n 3 H W"]:
-    """Turned on the colour circle by `shift` of a full turn; largest and smallest channel of a pixel stay."""
-    red, green, blue = images.unbind(1)
-    high, low = images.amax(1), images.amin(1)
-    chroma = high - low
-    divisor = chroma.masked_fill(chroma == 0, 1)
-    sector = torch.where(high == green, (blue - red).div_(divisor).add_(2), (red - green).div_(divisor).add_(4))
-    sector = torch.where(high == red, (green - blue).div_(divisor), sector)
-    sector.add_((6 * shift)[:, None, None])
-    sector.sub_(sector.div(6).floor_().mul_(6))
-    made = torch.empty_like(images)
-    torch.sub((sector - 3).abs_(), 1, out=made[:, 0])
-    torch.sub(2, (sector - 2).abs_(), out=made[:, 1])
-    torch.sub(2, (sector - 4).abs_(), out=made[:, 2])
-    return made.clamp_(0, 1).mul_(chroma[:, None]).add_(low[:, None])
+def blend_weights(slots: NDArray[np.int64], factors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a view, its luminance and its mean luminance count in each slot, (B, V, 6, 3); (1, 0, 0) for nothing."""
+    factor = np.where(slots == NOTHING, 1, np.take_along_axis(factors, np.maximum(slots, 0), 2))
+    rest = 1 - factor
+    parts = [factor, np.where(slots == SATURATION, rest, 0), np.where(slots == CONTRAST, rest, 0)]
+    return np.stack(parts, 3).astype(np.float32)

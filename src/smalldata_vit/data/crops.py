@@ -13,13 +13,24 @@ from torch import Tensor
 
 from smalldata_vit.contracts import Pictures
 from smalldata_vit.data.choices import Numbers, between, interval
+from smalldata_vit.data.ragged import Ragged, resize_ragged
 from smalldata_vit.data.resampling import Interpolation, resize_crops
 
 MATRIX_PIXELS = 64
-"""On a CPU, pictures up to this side are resized by batched matrix products; above, 8-bit arithmetic is faster."""
+"""On a CPU, crops of pictures up to this side are resized together, by batched matrix products; those of larger ones
+are resized one by one in 8 bits by torch, which reads only the pixels that count."""
 
 TRIES = 10
 """Candidates for a box before the central one is taken, as in torchvision."""
+
+
+Crops = Float[Tensor, "n 3 S S"] | UInt8[Tensor, "n 3 S S"]
+"""Views as they were cut, n = B V: 0..255 where they were rounded to 8 bits, else 0..1; `values` makes both alike."""
+
+
+def values(crops: Crops) -> Float[Tensor, "n 3 S S"]:
+    """Crops as numbers from 0 to 1."""
+    return crops.float().div_(255) if crops.dtype == torch.uint8 else crops
 
 
 @runtime_checkable
@@ -33,10 +44,13 @@ class Crop(Protocol):
     def draw(self, uniform: Numbers, heights: NDArray, widths: NDArray, size: int) -> Float[Tensor, "B V 4"]:
         """Boxes (top, left, height, width) in pixels of pictures with these sizes, (B,) each."""
 
+    def apart(self, pictures: Pictures | Ragged, size: int) -> bool:
+        """Whether pictures or crops are made one by one: then no graph of fixed shapes can hold it."""
+
     def __call__(
-        self, pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
-    ) -> Float[Tensor, "n 3 S S"]:
-        """The views, mirrored where told; values 0..1, n = B V."""
+        self, pictures: Pictures | Ragged, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
+    ) -> Crops:
+        """The views, mirrored where told."""
 
 
 class RandomResizedCrop:
@@ -75,29 +89,38 @@ class RandomResizedCrop:
         height = np.where(wide / tall < self.ratio[0], np.rint(wide / self.ratio[0]), tall)
         return np.concatenate([(tall - height) // 2, (wide - width) // 2, height, width], 2)
 
+    def apart(self, pictures: Pictures | Ragged, size: int) -> bool:
+        """Of lists everywhere, and of large pictures on a CPU."""
+        if isinstance(pictures, Tensor):
+            return pictures.device.type == "cpu" and max(pictures.shape[-2:]) > MATRIX_PIXELS
+        return not isinstance(pictures, Ragged)
+
     def __call__(
-        self, pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
-    ) -> Float[Tensor, "n 3 S S"]:
-        """The views, mirrored where told; values 0..1, n = B V."""
-        if isinstance(pictures, Tensor) and (boxes.device.type != "cpu" or max(pictures.shape[-2:]) <= MATRIX_PIXELS):
-            return resize_crops(pictures, boxes, flips, size, self.interpolation)
-        if boxes.device.type == "cpu":
+        self, pictures: Pictures | Ragged, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
+    ) -> Crops:
+        """The views, mirrored where told."""
+        if isinstance(pictures, Ragged):
+            return resize_ragged(pictures, boxes, flips, size, self.interpolation)
+        if boxes.device.type == "cpu" and self.apart(pictures, size):
             return resize_one_by_one(pictures, boxes, flips, size, self.interpolation)
+        if isinstance(pictures, Tensor):
+            return resize_crops(pictures, boxes, flips, size, self.interpolation)
         each = zip(pictures, boxes, flips, strict=True)
         return torch.cat([resize_crops(p[None], b[None], f[None], size, self.interpolation) for p, b, f in each])
 
 
 def resize_one_by_one(
     pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int, mode: Interpolation
-) -> Float[Tensor, "n 3 S S"]:
-    """Crops of pictures of any sizes by torch's 8-bit resize, rounded to 8 bits as Pillow does; values 0..1."""
+) -> UInt8[Tensor, "n 3 S S"]:
+    """Crops of pictures of any sizes by torch's 8-bit resize, rounded to 8 bits as Pillow does."""
     made = torch.empty((*flips.shape, 3, size, size), dtype=torch.uint8)
-    for picture, its_boxes, crops in zip(pictures, boxes.int().tolist(), made, strict=True):
-        for (top, left, height, width), crop in zip(its_boxes, crops, strict=True):
+    each = zip(pictures, boxes.int().tolist(), flips.tolist(), made, strict=True)
+    for picture, its_boxes, its_flips, crops in each:
+        for (top, left, height, width), flip, crop in zip(its_boxes, its_flips, crops, strict=True):
             cut = picture[None, :, top : top + height, left : left + width]
-            crop.copy_(F.interpolate(cut, (size, size), mode=mode, antialias=True)[0])
-    views = made.flatten(0, 1).float().div_(255)
-    return torch.where(flips.flatten()[:, None, None, None], views.flip(3), views)
+            view = F.interpolate(cut, (size, size), mode=mode, antialias=True)[0]
+            crop.copy_(view.flip(2) if flip else view)
+    return made.flatten(0, 1)
 
 
 class PaddedCrop:
@@ -121,10 +144,16 @@ class PaddedCrop:
         sides = np.broadcast_to(np.stack([heights, widths], 1)[:, None], uniform.shape)
         return torch.from_numpy(np.concatenate([shift * sides / size, sides], 2).astype(np.float32))
 
+    def apart(self, pictures: Pictures | Ragged, size: int) -> bool:
+        """Of lists, and of pictures that a CPU has to resize."""
+        if isinstance(pictures, Tensor):
+            return pictures.device.type == "cpu" and pictures.shape[-2:] != (size, size)
+        return not isinstance(pictures, Ragged)
+
     def __call__(
-        self, pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
-    ) -> Float[Tensor, "n 3 S S"]:
-        """The views, mirrored where told; values 0..1, n = B V."""
+        self, pictures: Pictures | Ragged, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
+    ) -> Crops:
+        """The views, mirrored where told."""
         squares, pad = self._squares(pictures, size), self.padding
         padded = F.pad(squares, (pad,) * 4)
         shift = torch.round(boxes[..., :2] * (size / boxes[..., 2:])).long() + pad
@@ -133,12 +162,16 @@ class PaddedCrop:
         down = steps + shift[..., :1]
         picture = torch.arange(len(boxes), device=boxes.device)[:, None, None, None, None]
         channel = torch.arange(3, device=boxes.device)[None, None, :, None, None]
-        views = padded[picture, channel, down[:, :, None, :, None], across[:, :, None, None, :]]
-        return views.flatten(0, 1).float().div_(255)
+        return padded[picture, channel, down[:, :, None, :, None], across[:, :, None, None, :]].flatten(0, 1)
 
-    def _squares(self, pictures: Pictures, size: int) -> UInt8[Tensor, "B 3 S S"]:
+    def _squares(self, pictures: Pictures | Ragged, size: int) -> UInt8[Tensor, "B 3 S S"]:
         if isinstance(pictures, Tensor):
             return resized(pictures, (size, size), self.interpolation)
+        if isinstance(pictures, Ragged):
+            boxes = pictures.whole()
+            upright = torch.zeros_like(boxes[..., 0], dtype=torch.bool)
+            squares = resize_ragged(pictures, boxes, upright, size, self.interpolation)
+            return squares.mul_(255).round_().to(torch.uint8)
         return torch.cat([resized(picture[None], (size, size), self.interpolation) for picture in pictures])
 
 

@@ -2,8 +2,9 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
@@ -13,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from smalldata_vit import distributed, randomness
-from smalldata_vit.contracts import Drawn, Views
+from smalldata_vit.contracts import Drawn, ImageSet, Pictures, Views
 from smalldata_vit.schedules import Progress
 
 
@@ -78,6 +79,13 @@ class Pass:
     """Place of its first image in the global batch."""
     total: int | None
     """Images in the global batch when masks are drawn for all of it (no `pass_size`), else None."""
+    pictures: Pictures | None = None
+    """The images themselves, where they were fetched ahead; None where they lie beside the network anyway."""
+
+    def to(self, device: torch.device) -> "Pass":
+        """The same on a device; called in the thread that draws ahead, so that training waits for no copy."""
+        pictures = None if self.pictures is None else on(device, self.pictures)
+        return replace(self, index=self.index.to(device), drawn=self.drawn.to(device), pictures=pictures)
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,8 @@ class Step:
     number: int
     images: int
     passes: list[Pass]
+    shares: tuple[int, ...] = ()
+    """Images of each rank."""
 
 
 def cut(images: int, pass_size: int | None, ranks: int, rank: int, most: int | None = None) -> list[slice]:
@@ -108,26 +118,37 @@ class ImageData(lightning.LightningDataModule):
 
     Arguments:
         views: draws the random choices of each global batch.
-        heights, widths: of the training images, (N,).
+        images: of the training set.
         course: length of the stage and size of batches.
         seed: of order and views.
-        ahead: steps drawn in advance.
+        device: where the network is.
+        ahead: steps made in advance.
+        steps_at_once: optimizer steps in one Lightning batch; what Lightning does between two batches costs a short
+            step a fifth of its time.
     """
 
     def __init__(
-        self, views: Views, heights: Tensor, widths: Tensor, course: Course, seed: int, ahead: int = 4
+        self,
+        views: Views,
+        images: ImageSet,
+        course: Course,
+        seed: int,
+        device: torch.device,
+        ahead: int = 4,
+        steps_at_once: int = 8,
     ) -> None:
         super().__init__()
-        self.views, self.course, self.seed, self.ahead = views, course, seed, ahead
-        self.heights, self.widths = heights.cpu(), widths.cpu()
+        self.views, self.images, self.course, self.seed, self.device = views, images, course, seed, device
+        self.ahead, self.steps_at_once = ahead, steps_at_once
+        self.heights, self.widths = images.heights.cpu(), images.widths.cpu()
 
     def train_dataloader(self) -> "Ahead":
-        """An iterable of `Step`, from the learner's step to the last."""
+        """An iterable of groups of `Step`, from the learner's step to the last."""
         learner: Any = self.trainer.lightning_module  # type: ignore[union-attr]
-        return Ahead(self.step, lambda: int(learner.step), self.course.total_steps, self.ahead)
+        return Ahead(self.step, lambda: int(learner.step), self.course.total_steps, self.ahead, self.steps_at_once)
 
-    def transfer_batch_to_device(self, batch: Step, device: torch.device, dataloader_idx: int) -> Step:
-        """Leave the step where it is: the learner takes its passes to the device one by one."""
+    def transfer_batch_to_device(self, batch: "Steps", device: torch.device, dataloader_idx: int) -> "Steps":
+        """Leave the steps where they are: they were brought to the device when they were made."""
         return batch
 
     def step(self, number: int) -> Step:
@@ -137,28 +158,49 @@ class ImageData(lightning.LightningDataModule):
         count, whole = len(index), self.course.pass_size is None
         passes = []
         ranks, rank, most = distributed.world_size(), distributed.rank(), self.course.max_batch
-        for places in cut(count, self.course.pass_size, ranks, rank, most):
+        shared = [cut(count, self.course.pass_size, ranks, r, most) for r in range(ranks)]
+        for places in shared[rank]:
             number_of_pass = 0 if whole else places.start // int(self.course.pass_size or 1)
             passes.append(self._pass(index, drawn, places, randomness.key(self.seed, "pass", number, number_of_pass)))
         if not passes:
             places = slice(0, min(count, self.course.pass_size or most or count))
-            stand_in = self._pass(index, drawn, places, randomness.key(self.seed, "stand-in", number))
-            passes = [Pass(stand_in.index, stand_in.drawn, stand_in.seed, 0.0, stand_in.place, stand_in.total)]
-        return Step(number, count, passes)
+            seed = randomness.key(self.seed, "stand-in", number)
+            passes = [replace(self._pass(index, drawn, places, seed), weight=0.0)]
+        return Step(number, count, passes, tuple(sum(p.stop - p.start for p in places) for places in shared))
 
     def _pass(self, index: Tensor, drawn: Drawn, places: slice, seed: int) -> Pass:
         weight = (places.stop - places.start) / len(index)
         total = len(index) if self.course.pass_size is None else None
-        return Pass(index[places], drawn.take(places), seed, weight, places.start, total)
+        beside = self.images.device.type != "cpu"
+        pictures = None if beside else self.images.take(index[places])
+        made = Pass(index[places], drawn.take(places), seed, weight, places.start, total, pictures)
+        return made.to(self.device)
+
+
+def on(device: torch.device, pictures: Pictures) -> Pictures:
+    """The pictures on a device."""
+    if isinstance(pictures, Tensor):
+        return pictures.to(device, non_blocking=True)
+    return [picture.to(device, non_blocking=True) for picture in pictures]
 
 
 class Ahead:
-    """An iterable of items `make(start)`, …, `make(stop - 1)`, made in a thread a few items ahead of their use."""
+    """Items `make(start)`, …, `make(stop - 1)` in groups, made in a thread a few items ahead of their use.
 
-    def __init__(self, make: Callable[[int], Step], start: Callable[[], int], stop: int, ahead: int) -> None:
-        self.make, self.start, self.stop, self.ahead = make, start, stop, ahead
+    Arguments:
+        make: an item from its number.
+        start: gives the number of the first item when iteration begins.
+        stop: one more than the number of the last.
+        ahead: items that wait for their use at most.
+        at_once: items in a group.
+    """
 
-    def __iter__(self) -> Iterator[Step]:
+    def __init__(
+        self, make: Callable[[int], Step], start: Callable[[], int], stop: int, ahead: int, at_once: int
+    ) -> None:
+        self.make, self.start, self.stop, self.ahead, self.at_once = make, start, stop, ahead, at_once
+
+    def __iter__(self) -> "Iterator[Steps]":
         """Start the thread; an error in it is raised here, and leaving the loop ends it."""
         made: queue.Queue[Step | BaseException] = queue.Queue(maxsize=self.ahead)
         left = threading.Event()
@@ -182,10 +224,33 @@ class Ahead:
         first = self.start()
         threading.Thread(target=work, args=(first,), daemon=True, name="draw ahead").start()
         try:
-            for _ in range(first, self.stop):
-                item = made.get()
+            for number in range(first, self.stop, self.at_once):
+                yield Steps(made, min(self.at_once, self.stop - number), left)
+        except GeneratorExit:  # not at the end: the last group may have been handed out before its items are used
+            left.set()
+            raise
+
+
+class Steps:
+    """The next few items of a queue, one at a time: nothing is taken before it is asked for.
+
+    `left` is set when the loop over them is left before the last.
+    """
+
+    def __init__(self, made: "queue.Queue[Step | BaseException]", count: int, left: threading.Event) -> None:
+        self.made, self.count, self.left = made, count, left
+        self.waited = 0.0
+        """Seconds spent waiting for items."""
+
+    def __iter__(self) -> Iterator[Step]:
+        try:
+            for _ in range(self.count):
+                asked = time.perf_counter()
+                item = self.made.get()
+                self.waited += time.perf_counter() - asked
                 if isinstance(item, BaseException):
                     raise item
                 yield item
-        finally:
-            left.set()
+        except GeneratorExit:
+            self.left.set()
+            raise

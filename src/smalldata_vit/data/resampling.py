@@ -25,6 +25,8 @@ def triangle(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 KERNELS = {"bicubic": cubic, "bilinear": triangle}
+REACH = {"bicubic": 2, "bilinear": 1}
+"""Beyond this distance, in pixels of the coarser of source and result, a kernel is zero."""
 
 
 def resize_weights(

@@ -33,6 +33,10 @@ class Rotation:
         """Some of the views rotated."""
         return on_rows(images, choices["on"], rotated, choices["matrix"])
 
+    def masked(self, images: Float[Tensor, "n 3 H W"], choices: Choices) -> Float[Tensor, "n 3 H W"]:
+        """Some of the views rotated, computed for all with shapes that do not depend on the choices."""
+        return torch.where(choices["on"][:, None, None, None], rotated(images, choices["matrix"]), images)
+
 
 def rotated(images: Float[Tensor, "n 3 S S"], matrix: Float[Tensor, "n 2 2"]) -> Float[Tensor, "n 3 S S"]:
     """Square views; `matrix` takes an output place (x, y) to its source, both in [-1, 1]."""

@@ -119,6 +119,10 @@ class DINO(Method):
         """The backbones of both."""
         return {"encoder": self.encoder, "teacher": self.encoder, "student": self.student.backbone}
 
+    def compiled(self) -> list[nn.Module]:
+        """Student and teacher with their heads: one graph each, for the views of a pass."""
+        return [self.student, self.teacher.network]
+
     def before_step(self, progress: Progress) -> None:
         """Keep the prototypes where they are in the first epochs."""
         if progress.epoch < self.freeze_prototypes_epochs:

@@ -3,6 +3,7 @@
 The recipe of its arguments' published values is that of Gani, Naseer and Yaqub, BMVC 2022, arXiv 2210.07240.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from smalldata_vit.contracts import BackboneFactory, Batch, Classifier, DataFacts, Loss
+from smalldata_vit.parts.guidance import Guidance
 from smalldata_vit.parts.mixing import Mixing
 from smalldata_vit.schedules import Progress
 
-HEAD_STD = 0.02
+HeadInit = Literal["truncated_normal", "normal", "zero"]
+"""How the head's weights start: truncated normal with 0.02 (Gani et al.), normal with 0.01 (the CNNs of Li et al.,
+ECCV 2022), or zero, so that every class is equally likely (their transformers); the bias is 0."""
 
 
 class Supervised(Classifier):
@@ -24,11 +28,11 @@ class Supervised(Classifier):
     Arguments:
         mixing: MixUp and CutMix, or None.
         label_smoothing: ε, spread evenly over all classes, the image's own included; 0.1 in Gani et al.
-        head_init: weights `truncated_normal` with 0.02 (Gani et al.) or `zero` (every class equally likely at the
-            start); the bias is 0.
+        head_init: `truncated_normal`, `normal` or `zero`.
         normalize_features: features are brought to length `feature_scale` before the head, so that the head can be a
             probe that was fitted to features of length 1, and fine-tuning starts where the probe ended.
         feature_scale: that length. A larger one lets the head turn faster at the same learning rate.
+        guidance: factory of the guidance by a CNN, called with the student and facts, or None.
     """
 
     def __init__(
@@ -37,46 +41,68 @@ class Supervised(Classifier):
         facts: DataFacts,
         mixing: Mixing | None = None,
         label_smoothing: float = 0.0,
-        head_init: Literal["truncated_normal", "zero"] = "truncated_normal",
+        head_init: HeadInit = "truncated_normal",
         normalize_features: bool = False,
         feature_scale: float = 1.0,
+        guidance: Callable[..., Guidance] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone()
         width: Any = self.backbone.num_features
         self.head = nn.Linear(width, facts.num_classes)
-        nn.init.zeros_(self.head.bias)
-        if head_init == "zero":
-            nn.init.zeros_(self.head.weight)
-        else:
-            nn.init.trunc_normal_(self.head.weight, std=HEAD_STD)
+        initialise_head(self.head, head_init)
         self.mixing, self.label_smoothing = mixing, label_smoothing
         self.normalize_features, self.feature_scale = normalize_features, feature_scale
         self.couples_images = mixing is not None or any(isinstance(m, _BatchNorm) for m in self.modules())
+        self.guidance = None if guidance is None else guidance(student=self.backbone, facts=facts)
+        # In a tuple, because as a submodule it would put every weight of the backbone into the state a second time.
+        self.tapped = () if self.guidance is None else (self.guidance.tap(self.backbone),)
+        self.couples_images |= self.guidance is not None and self.guidance.couples_images
 
     def forward(self, batch: Batch, progress: Progress) -> Loss:
-        """The cross-entropy of every view with its image's label, or with both labels of a blend."""
+        """The cross-entropy of every view with its image's label, or with both labels of a blend; and guidance."""
         refuse_hidden(batch.label)
-        losses, hits = zip(*(self._group(batch, n, progress) for n in range(len(batch.views))), strict=True)
-        return Loss(terms={"cross_entropy": torch.cat(losses).mean()}, stats={"accuracy": torch.cat(hits).mean()})
+        guidance = self.guidance
+        weight = 0.0 if guidance is None else guidance.weight(progress)
+        groups = [self._group(batch, n, progress, weight > 0) for n in range(len(batch.views))]
+        losses, hits, _ = zip(*groups, strict=True)
+        cross_entropy = torch.cat(losses).mean()
+        terms, stats = {"cross_entropy": cross_entropy}, {"accuracy": torch.cat(hits).mean()}
+        if guidance is None:
+            return Loss(terms, stats)
+        parts = [loss * (len(rows) / sum(map(len, losses))) for rows, _, loss in groups if loss is not None]
+        added = guidance.part(torch.stack(parts).sum() if parts else None, weight, cross_entropy)
+        return Loss(terms | dict(added.terms), stats | dict(added.stats), added.seen)
 
-    def _group(self, batch: Batch, number: int, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Loss and (share of) correct answers of each view of one group, both (V·B,)."""
+    def _group(
+        self, batch: Batch, number: int, progress: Progress, guided: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Loss and (share of) correct answers of each view of one group, both (V·B,); and the group's guidance loss."""
         group = batch.views[number]
         image, label = group.transpose(0, 1).flatten(0, 1), batch.label.repeat(group.shape[1])
         if self.mixing is None:
-            logits = self.classify(image)
-            return smoothed_cross_entropy(logits, label, self.label_smoothing), correct(logits, label)
+            logits, guidance = self._answer(image, guided)
+            return smoothed_cross_entropy(logits, label, self.label_smoothing), correct(logits, label), guidance
         image, partner, share = self.mixing(image, batch.seed, number, progress)
-        logits, other = self.classify(image), label[partner]
+        (logits, guidance), other = self._answer(image, guided), label[partner]
         first = smoothed_cross_entropy(logits, label, self.label_smoothing)
         second = smoothed_cross_entropy(logits, other, self.label_smoothing)
         hits = share * correct(logits, label) + (1 - share) * correct(logits, other)
-        return share * first + (1 - share) * second, hits
+        return share * first + (1 - share) * second, hits, guidance
+
+    def _answer(self, image: Tensor, guided: bool) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the guidance loss of the same forward if it is guided."""
+        if not guided or self.guidance is None:
+            return self.classify(image), None
+        features, maps = self.tapped[0](image)
+        return self._logits(features), self.guidance(image, maps)
 
     def classify(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
         """Logits, float32."""
-        features = self.probe_input(self.backbone(image))
+        return self._logits(self.backbone(image))
+
+    def _logits(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        features = self.probe_input(features)
         return self.head(features * self.feature_scale if self.normalize_features else features).float()
 
     def probe_input(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
@@ -87,6 +113,20 @@ class Supervised(Classifier):
     def encoder(self) -> nn.Module:
         """The backbone."""
         return self.backbone
+
+    def compiled(self) -> list[nn.Module]:
+        """The backbone; with guidance also the backbone that gives maps, and the guide."""
+        return [self.backbone, *self.tapped, *([] if self.guidance is None else [self.guidance.guide])]
+
+    def before_step(self, progress: Progress) -> None:
+        """Guidance that is switched off stays where it is."""
+        if self.guidance is not None:
+            self.guidance.before_step(progress)
+
+    def after_step(self, progress: Progress, seen: Mapping[str, Tensor]) -> None:
+        """Guidance that switches itself off looks at its loss."""
+        if self.guidance is not None:
+            self.guidance.after_step(progress, seen)
 
     @torch.no_grad()
     def set_head(self, weight: Float[Tensor, "C D"], bias: Float[Tensor, " C"]) -> None:
@@ -101,6 +141,17 @@ class Supervised(Classifier):
             )
         self.head.weight.copy_(weight / self.feature_scale if self.normalize_features else weight)
         self.head.bias.copy_(bias)
+
+
+def initialise_head(head: nn.Linear, init: HeadInit) -> None:
+    """Draw the weights of a head; its bias becomes 0."""
+    nn.init.zeros_(head.bias)
+    if init == "zero":
+        nn.init.zeros_(head.weight)
+    elif init == "normal":
+        nn.init.normal_(head.weight, std=0.01)
+    else:
+        nn.init.trunc_normal_(head.weight, std=0.02)
 
 
 def smoothed_cross_entropy(
