@@ -100,7 +100,10 @@ def places_of(dataset: Config) -> list[Path] | None:
     root = cache_folder(dataset["cache"]) / "downloads" if dataset["root"] is None else Path(dataset["root"])
     names = dataset["source"].get("files") if dataset["layout"] == "official" else None
     root = root.expanduser().absolute()
-    return [root] if names is None else [root / name for name in names]
+    lists = dataset["source"].get("lists") if dataset["layout"] == "official" else None
+    chosen = lists.get("chosen") if lists else None
+    also = [Path(chosen).expanduser().absolute()] if chosen else []
+    return [root, *also] if names is None else [*(root / name for name in names), *also]
 
 
 def _targets(node: Any) -> Iterator[str]:

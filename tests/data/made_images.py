@@ -30,6 +30,19 @@ def class_folders(root: Path, counts: dict[str, int], start: int = 0) -> Path:
     return root
 
 
+def ragged_folders(root: Path) -> Path:
+    """Pictures of all sizes in train and test; one is in both, one lies on its side, one cannot be read."""
+    for i in range(14):
+        save(noise(i, 20 + i, 40 - i), root / "train" / "ab"[i % 2] / f"{i:02d}.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(20, 30, 50)).save(root / "train" / "a" / "lying.jpg", exif=exif)
+    (root / "train" / "a" / "00_no_image.png").write_bytes(b"")
+    class_folders(root / "test", {"a": 2, "b": 2}, start=30)
+    save(noise(4, 24, 36), root / "test" / "a" / "shared.png")
+    return root
+
+
 def dataset(root: Path | None = None, source: Source | None = None, **changed: object) -> Dataset:
     """A dataset of class folders whose facts are counted, with some settings changed."""
     settings: dict[str, object] = {
@@ -38,5 +51,6 @@ def dataset(root: Path | None = None, source: Source | None = None, **changed: o
         "num_test": None, "mean": None, "std": None, "image_size": 8, "validation": "none", "validation_seed": 0,
         "merge_validation": False, "labels_per_class": None, "fraction": 1.0, "on_bad_image": "error",
         "most_bad_images": 0.01, "most_shared": 0.01, "drop_shared": False, "shorter_side": None,
+        "scaled_jpeg": False, "decoded": "cache", "cache_limit": 20.0, "workers": 1,
     }  # fmt: skip
     return Dataset(**(settings | changed))  # type: ignore[arg-type]

@@ -3,7 +3,9 @@ import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from mmap import PAGESIZE
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import torch
 from made_images import class_folders, noise, save
 
 from smalldata_vit.data import cache, reading
-from smalldata_vit.data.cache import in_memory, writable
+from smalldata_vit.data.cache import in_memory
 from smalldata_vit.data.folders import Folders
 from smalldata_vit.data.images import Images
+from smalldata_vit.data.resolution import Resolution
+from smalldata_vit.data.room import writable
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def load(root: Path, folder: Path, shorter_side: int | None = None) -> Images:
-    return in_memory(Folders().splits(root)["train"], "made-train", folder, shorter_side).images
+    return in_memory(Folders().splits(root)["train"], "made-train", folder, Resolution(shorter_side)).images
 
 
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +107,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_replaced(
 def test_a_full_disk_is_told_with_the_place_and_what_helps(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(opened: object, name: object, side: object, write: object) -> None:
+    def full(opened: object, name: object, resolution: object, write: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(cache, "read", full)
@@ -118,3 +122,18 @@ def test_images_can_be_stored_smaller(root: Path, tmp_path: Path) -> None:
     assert max(found.heights.tolist()) == 20
     assert max(found.widths.tolist()) == 40
     assert max(load(root, tmp_path / "cache").heights.tolist()) == 40
+
+
+def test_pictures_of_many_pages_are_read_ahead_and_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(150, 131), (3, 5), (140, 170)]
+    for i, size in enumerate(sizes):
+        save(noise(i, *size), tmp_path / "a" / f"{i}.png")
+    images, asked = load(tmp_path, tmp_path / "cache"), []
+    assert images.mapped is not None
+    monkeypatch.setattr(images.mapped, "memory", SimpleNamespace(madvise=lambda *area: asked.append(area[1:])))
+    taken = images.take(torch.tensor([2, 1, 0]))
+    for picture, i in zip(taken, (2, 1, 0), strict=True):
+        assert np.array_equal(picture.permute(1, 2, 0).numpy(), noise(i, *sizes[i]))
+    first = 3 * (150 * 131 + 3 * 5)
+    page = first // PAGESIZE * PAGESIZE
+    assert asked == [(page, first - page + 3 * 140 * 170), (0, 3 * 150 * 131)]

@@ -61,6 +61,14 @@ def test_files_that_are_not_the_official_ones_are_refused_unless_that_is_wanted(
         cifar10(verify=True).splits(tmp_path)["train"].open()
 
 
+def test_torchvision_s_images_can_be_read_in_another_process(tmp_path: Path) -> None:
+    pictures = write_cifar10(tmp_path, each=20)
+    item = cifar10().splits(tmp_path)["test"].open().item
+    picture, label = pickle.loads(pickle.dumps(item))(13)
+    assert np.array_equal(picture, pictures[113])
+    assert label == 3
+
+
 def test_damaged_files_without_checksums_are_an_error_in_words(tmp_path: Path) -> None:
     write_cifar10(tmp_path, each=20)
     (tmp_path / BASE / "data_batch_2").write_bytes(b"\x80\x04 nonsense")
@@ -79,6 +87,7 @@ def test_missing_files_are_named_with_the_folder_and_the_page(tmp_path: Path) ->
     assert str(tmp_path) in told
     assert "https://example.org/cifar" in told
     assert "dataset.root=FOLDER" in told
+    assert "dataset.source.download is false" in told
 
 
 def test_a_download_without_a_network_ends_in_the_same_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

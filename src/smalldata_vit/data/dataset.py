@@ -1,44 +1,26 @@
 """A dataset as its config describes it: images in memory, split, with its facts checked against what was found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
-from smalldata_vit.data.cache import Found, in_memory
+from smalldata_vit.data.cache import Found
 from smalldata_vit.data.expectations import check_classes, check_facts, check_readable
 from smalldata_vit.data.folders import Folders
 from smalldata_vit.data.images import Images
+from smalldata_vit.data.keeping import Keeping
 from smalldata_vit.data.record import left_out, say, split_hash, where
+from smalldata_vit.data.resolution import Resolution
+from smalldata_vit.data.room import Room
 from smalldata_vit.data.sharing import Sharing
 from smalldata_vit.data.sources import RawSplit, Source, cache_folder, joined
 from smalldata_vit.data.split import places, stratified
+from smalldata_vit.data.splits import Channels, Splits, three, validation_share
 
-Channels = tuple[float, float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Splits:
-    """What a stage trains on and is judged by."""
-
-    train: Images
-    val: Images | None
-    test: Images | None
-    place: Int[Tensor, " N"]
-    """Place of each training image in the labelling order of its class; it depends on the seed."""
-    labelled: Int[Tensor, " M"]
-    """Training images whose labels may be read, ascending."""
-    num_classes: int
-    mean: Channels
-    std: Channels
-    split_hash: str
-    """sha256 of the images and labels of all splits: what a stage was trained on, wherever the files lie."""
-    record: dict[str, Any]
-    """Which images went where and why, as plain values."""
+__all__ = ["Dataset", "Splits", "validation_share"]
 
 
 class Dataset:
@@ -63,7 +45,12 @@ class Dataset:
         most_bad_images: share of a split's images that may be skipped.
         most_shared: share of the val or test images that may also be training images, pixel by pixel.
         drop_shared: whether such training images are left out.
-        shorter_side: images are stored with at most this many pixels on the shorter side; None: as they are.
+        shorter_side: images are kept with at most this many pixels on the shorter side; None: as they are.
+        scaled_jpeg: whether JPEG files are decoded for that size, which is faster and gives slightly other pixels.
+        decoded: `cache` keeps the decoded images in a file; `stream` decodes them anew each time they are needed, in
+            other processes. Results are the same.
+        cache_limit: GB (10^9 bytes) that such a file may take, for each split; None: what the disk has.
+        workers: processes that decode in `stream`; `auto`: one for each core.
     """
 
     def __init__(
@@ -89,6 +76,10 @@ class Dataset:
         most_shared: float,
         drop_shared: bool,
         shorter_side: int | None,
+        scaled_jpeg: bool,
+        decoded: Literal["cache", "stream"],
+        cache_limit: float | None,
+        workers: int | str,
     ) -> None:
         if not 0 < fraction <= 1:
             raise ValueError(f"dataset.fraction={fraction}: it is above 0 and at most 1")
@@ -105,12 +96,13 @@ class Dataset:
         self.labels_per_class, self.fraction = labels_per_class, fraction
         self.on_bad_image, self.most_bad_images = on_bad_image, most_bad_images
         self.sharing = Sharing(most_shared, drop_shared)
-        self.shorter_side = shorter_side
+        self.resolution = Resolution(shorter_side, scaled_jpeg)
+        self.keeping = Keeping(decoded, self.cache, Room(cache_limit), workers)
 
     def load(self, seed: int) -> Splits:
         """The splits; `seed` decides the labelling order (and `fraction`), never what is validated or tested on."""
         raw = self._raw()
-        found = {s: in_memory(one, f"{self.name}-{s}", self.cache, self.shorter_side) for s, one in raw.items()}
+        found = self.keeping.found(raw, self.name, self.resolution)
         omitted = left_out(raw, found)
         check_readable(found, self.on_bad_image == "skip", self.most_bad_images)
         check_facts(self.expected, found, f"dataset {self.name}")
@@ -172,24 +164,5 @@ class Dataset:
             "dataset": self.name, "layout": self.layout, "root": str(self.root), "seed": seed,
             "validation": self.validation, "validation_seed": self.validation_seed, "fraction": self.fraction,
             "merge_validation": self.merge_validation, "labels_per_class": self.labels_per_class,
-            "shorter_side": self.shorter_side,
+            "shorter_side": self.resolution.shorter_side, "scaled_jpeg": self.resolution.scaled_jpeg,
         }  # fmt: skip
-
-
-def validation_share(value: float | str) -> float:
-    """The share that is carved out, 0 for `none`."""
-    if value == "none":
-        return 0.0
-    if isinstance(value, str) or not 0 < value < 1:
-        raise ValueError(f"dataset.validation={value}: it is a share between 0 and 1, or none")
-    return float(value)
-
-
-def three(name: str, values: Sequence[float]) -> Channels:
-    """One number per channel of RGB."""
-    if len(values) != 3:
-        raise ValueError(
-            f"dataset.{name} has {len(values)} values; images are RGB, so it has three (or null: measured)"
-        )
-    red, green, blue = (float(v) for v in values)
-    return red, green, blue

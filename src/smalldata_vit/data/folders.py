@@ -3,11 +3,12 @@
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from smalldata_vit.data.decode import ENDINGS, decode, readable
+from smalldata_vit.data.decode import ENDINGS, decode, decode_scaled, header_size, readable
 from smalldata_vit.data.sources import Opened, RawSplit, stamp_of
 
 SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -43,6 +44,30 @@ class Folders:
             trees["train"].ignored["beside the folders of the splits"] = beside
         names = trees["train"].names
         return {split: tree.split(names) for split, tree in trees.items()}
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Image files below a folder, each with its label."""
+
+    root: str
+    files: Sequence[str]
+    labels: Sequence[int]
+
+    def __call__(self, i: int) -> tuple[np.ndarray, int]:
+        """Picture and label of one image."""
+        return decode(self._path(i)), self.labels[i]
+
+    def scaled(self, i: int, shorter_side: int) -> tuple[np.ndarray, int]:
+        """The same with at most so many pixels on the shorter side, JPEG files decoded for that size."""
+        return decode_scaled(self._path(i), shorter_side), self.labels[i]
+
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of the picture, from the file's header."""
+        return header_size(self._path(i))
+
+    def _path(self, i: int) -> Path:
+        return Path(self.root, self.files[i])
 
 
 class _Tree:
@@ -88,12 +113,9 @@ class _Tree:
             )
         files = [file for name in names for file in self.of_class.get(name, [])]
         labels = [label for label, name in enumerate(names) for _ in self.of_class.get(name, [])]
-
-        def item(i: int) -> tuple[np.ndarray, int]:
-            return decode(files[i]), labels[i]
-
-        relative = [readable(str(file.relative_to(self.root))) for file in files]
-        opened = Opened([readable(n) for n in names], relative, item)
+        relative = [str(file.relative_to(self.root)) for file in files]
+        labelled = LabelledFiles(str(self.root), relative, labels)
+        opened = Opened([readable(n) for n in names], [readable(name) for name in relative], labelled, labelled)
         return RawSplit(stamp_of(self.root, files), lambda: opened, dict(self.ignored))
 
     def _images(self, folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""One split of a dataset in memory: every image decoded once, in one flat uint8 buffer."""
+"""One split of a dataset: every image decoded once, in one flat uint8 buffer, or decoded anew when it is asked for."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -9,6 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from smalldata_vit.contracts import Pictures
+from smalldata_vit.data.mapped import Mapped
+from smalldata_vit.data.streaming import Stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,10 @@ class Images:
     """Of the classes."""
     files: list[str]
     """What each image is called in messages and records."""
+    stream: Stream | None = None
+    """Who decodes the images when they are asked for; then `pixels` is empty, and `offsets` are places in the split."""
+    mapped: Mapped | None = None
+    """The file that `pixels` is, where that is one."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,11 +69,17 @@ class Images:
         if self._rows is not None:
             buffer, row = self._rows
             return buffer[row[index]].permute(0, 3, 1, 2)
-        pictures = []
-        for offset, height, width in torch.stack([self.offsets, self.heights, self.widths], 1)[index].tolist():
-            flat = self.pixels[offset : offset + 3 * height * width]
-            pictures.append(flat.view(height, width, 3).permute(2, 0, 1))
-        return torch.stack(pictures).contiguous(memory_format=torch.channels_last) if self.uniform else pictures
+        facts = torch.stack([self.offsets, self.heights, self.widths], 1)[index].tolist()
+        if self.stream is not None:
+            pictures = self.stream.pictures(facts, [self.files[i] for i in index.tolist()])
+        else:
+            if self.mapped is not None:
+                self.mapped.read_soon([(offset, 3 * height * width) for offset, height, width in facts])
+            ends = [(offset, offset + 3 * height * width, height, width) for offset, height, width in facts]
+            pictures = [self.pixels[start:end].view(height, width, 3) for start, end, height, width in ends]
+        if self.uniform and pictures:
+            return torch.stack(pictures).permute(0, 3, 1, 2)
+        return [picture.permute(2, 0, 1) for picture in pictures]
 
     def subset(self, index: Int[Tensor, " M"]) -> "Images":
         """The images at `index`, in that order, over the same buffer."""
@@ -84,12 +96,12 @@ class Images:
         )
 
     def to(self, device: torch.device) -> "Images":
-        """The same on a device; nothing but the images of this split goes there."""
-        if device == self.device:
+        """The same on a device; nothing but the images of this split goes there, and of streamed ones nothing."""
+        if device == self.device or self.stream is not None:
             return self
         whole = self if int(self._sizes.sum()) == self.pixels.numel() else self._compact()
         moved = {name: getattr(whole, name).to(device) for name in ("pixels", "offsets", "heights", "widths", "labels")}
-        return replace(whole, **moved)
+        return replace(whole, mapped=None, **moved)
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over all pixels, scaled to 0..1; exact sums of integers."""
@@ -107,7 +119,7 @@ class Images:
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor] | None:
         """The buffer as (rows, H, W, 3) and each image's row, when the images lie in a grid of equal cells."""
-        if len(self) == 0 or not self.uniform:
+        if len(self) == 0 or not self.uniform or self.stream is not None:
             return None
         height, width = int(self.heights[0]), int(self.widths[0])
         size = 3 * height * width
@@ -121,4 +133,4 @@ class Images:
         pixels = torch.empty(int(ends[-1]) if len(self) else 0, dtype=torch.uint8, device=self.device)
         for end, size, offset in torch.stack([ends, self._sizes, self.offsets], 1).tolist():
             pixels[end - size : end] = self.pixels[offset : offset + size]
-        return replace(self, pixels=pixels, offsets=ends - self._sizes)
+        return replace(self, pixels=pixels, offsets=ends - self._sizes, mapped=None)

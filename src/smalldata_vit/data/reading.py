@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from smalldata_vit.console import Reporter
-from smalldata_vit.data.decode import BadImage, shrunk
+from smalldata_vit.data.decode import BadImage
+from smalldata_vit.data.resolution import Reader, Resolution
 from smalldata_vit.data.sources import Opened
 
 CHUNK = 256
@@ -30,11 +31,11 @@ class _Decoded:
     moments: tuple[np.ndarray, np.ndarray]
 
 
-def read(opened: Opened, name: str | None, shorter_side: int | None, write: Callable[[bytes], Any]) -> dict[str, Any]:
+def read(opened: Opened, name: str | None, resolution: Resolution, write: Callable[[bytes], Any]) -> dict[str, Any]:
     """Hand the pixels of all images to `write`, in order, and return the index; progress is shown if it has a name."""
     good: list[_Decoded] = []
     files, bad, size = [], {}, 0
-    for file, one in zip(opened.files, _in_order(opened, name, shorter_side), strict=True):
+    for file, one in zip(opened.files, _in_order(opened, name, resolution.reader(opened)), strict=True):
         if isinstance(one, BadImage):
             bad[file] = one.reason
             continue
@@ -50,7 +51,7 @@ def read(opened: Opened, name: str | None, shorter_side: int | None, write: Call
     return {"names": list(opened.names), "files": files, "bad": bad, "bytes": size, "digests": digests, **numbers}
 
 
-def _in_order(opened: Opened, name: str | None, shorter_side: int | None) -> Iterator[_Decoded | BadImage]:
+def _in_order(opened: Opened, name: str | None, reader: Reader) -> Iterator[_Decoded | BadImage]:
     reporter = None if name is None else Reporter(len(opened.files), "image", f"decoding {name}")
     # Pillow warns of oddities in files that it reads well; threads share one list of filters, so it is set out here.
     with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -58,7 +59,7 @@ def _in_order(opened: Opened, name: str | None, shorter_side: int | None) -> Ite
         try:
             for first in range(0, len(opened.files), CHUNK):
                 last = min(first + CHUNK, len(opened.files))
-                yield from pool.map(partial(_one, opened, shorter_side), range(first, last))
+                yield from pool.map(partial(_one, reader), range(first, last))
                 if reporter is not None:
                     reporter.advance(last, {})
         finally:
@@ -66,13 +67,11 @@ def _in_order(opened: Opened, name: str | None, shorter_side: int | None) -> Ite
                 reporter.close()
 
 
-def _one(opened: Opened, shorter_side: int | None, i: int) -> _Decoded | BadImage:
+def _one(reader: Reader, i: int) -> _Decoded | BadImage:
     try:
-        picture, label = opened.item(i)
+        picture, label = reader(i)
     except BadImage as error:
         return error
-    if shorter_side is not None:
-        picture = shrunk(picture, shorter_side)
     height, width, _ = picture.shape
     pixels = np.ascontiguousarray(picture).tobytes()
     digest = hashlib.blake2b(f"{height}x{width}:".encode() + pixels, digest_size=DIGEST_BYTES).digest()

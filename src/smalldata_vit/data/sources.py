@@ -14,6 +14,20 @@ CACHE = "SMALLDATA_VIT_CACHE"
 SPLITS = ("train", "val", "test")
 
 
+@runtime_checkable
+class ImageFiles(Protocol):
+    """Image files that we decode ourselves; BadImage if one cannot be read. It can be sent to another process."""
+
+    def __call__(self, i: int) -> tuple[np.ndarray, int]:
+        """Picture and label of one image."""
+
+    def scaled(self, i: int, shorter_side: int) -> tuple[np.ndarray, int]:
+        """The same with at most so many pixels on the shorter side, JPEG files decoded for that size."""
+
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of the picture, from the file's header."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """A split whose images can be read one by one."""
@@ -23,7 +37,10 @@ class Opened:
     files: Sequence[str]
     """What each image is called in messages and records."""
     item: Callable[[int], tuple[np.ndarray, int]]
-    """Picture uint8 (height, width, 3) and label of one image; BadImage if it cannot be read. Called from threads."""
+    """Picture uint8 (height, width, 3) and label of one image; BadImage if it cannot be read. Called from threads, and
+    sent to other processes where images are decoded there."""
+    image_files: ImageFiles | None = None
+    """`item`, where that is what it is."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +89,11 @@ def joined(first: RawSplit, second: RawSplit) -> RawSplit:
         one, two = first.open(), second.open()
         if list(one.names) != list(two.names):
             raise ValueError(f"the splits have different classes: {list(one.names)} and {list(two.names)}")
-        count = len(one.files)
-        return Opened(
-            one.names,
-            [*one.files, *two.files],
-            lambda i: one.item(i) if i < count else two.item(i - count),
-        )
+        item = _Both(one.item, two.item, len(one.files))
+        files = None
+        if one.image_files is not None and two.image_files is not None:
+            files = _BothFiles(one.image_files, two.image_files, len(one.files))
+        return Opened(one.names, [*one.files, *two.files], item if files is None else files, files)
 
     stamp = None
     if first.stamp is not None and second.stamp is not None:
@@ -85,3 +101,32 @@ def joined(first: RawSplit, second: RawSplit) -> RawSplit:
     reasons = [*first.ignored, *(r for r in second.ignored if r not in first.ignored)]
     ignored = {r: [*first.ignored.get(r, ()), *second.ignored.get(r, ())] for r in reasons}
     return RawSplit(stamp, both, ignored)
+
+
+@dataclass(frozen=True)
+class _Both:
+    first: Callable[[int], tuple[np.ndarray, int]]
+    second: Callable[[int], tuple[np.ndarray, int]]
+    count: int
+    """Of the first one's images."""
+
+    def __call__(self, i: int) -> tuple[np.ndarray, int]:
+        return self.first(i) if i < self.count else self.second(i - self.count)
+
+
+@dataclass(frozen=True)
+class _BothFiles:
+    first: ImageFiles
+    second: ImageFiles
+    count: int
+    """Of the first one's images."""
+
+    def __call__(self, i: int) -> tuple[np.ndarray, int]:
+        return self.first(i) if i < self.count else self.second(i - self.count)
+
+    def scaled(self, i: int, shorter_side: int) -> tuple[np.ndarray, int]:
+        first = i < self.count
+        return self.first.scaled(i, shorter_side) if first else self.second.scaled(i - self.count, shorter_side)
+
+    def size(self, i: int) -> tuple[int, int]:
+        return self.first.size(i) if i < self.count else self.second.size(i - self.count)

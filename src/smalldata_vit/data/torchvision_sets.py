@@ -1,8 +1,9 @@
 """Datasets that torchvision reads and, where the network allows it, downloads."""
 
+import os
 import re
-import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +11,10 @@ import numpy as np
 from torchvision import datasets
 from torchvision.datasets import VisionDataset
 
-from smalldata_vit.data.decode import BadImage, to_rgb
+from smalldata_vit.data.decode import BadImage, readable, to_rgb
+from smalldata_vit.data.folders import LabelledFiles
+from smalldata_vit.data.published import Published
 from smalldata_vit.data.sources import Opened, RawSplit, stamp_of
-from smalldata_vit.output import Lock
-
-SECONDS_FOR_AN_ANSWER = 20.0
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -31,6 +31,10 @@ class Torchvision:
         download: whether to fetch what is missing.
         verify: whether files must have the official checksums. Without it, CIFAR's pickles are opened whoever made
             them, and a pickle can run code: for files of your own only.
+        options: arguments that the class takes for every split: `{partition: 1}`.
+        archives: what torchvision downloads before it unpacks, below the root; one that lies there is not fetched.
+        by_file: whether the class lists image files and takes a `loader`. They are read by our decoder then, and keep
+            their names; else torchvision reads them and they are called by their number.
     """
 
     def __init__(
@@ -42,83 +46,85 @@ class Torchvision:
         names: Sequence[str] | None,
         download: bool,
         verify: bool,
+        options: Mapping[str, object] | None = None,
+        archives: Sequence[str] = (),
+        by_file: bool = False,
     ) -> None:
         if not isinstance(getattr(datasets, dataset, None), type):
             raise ValueError(f"torchvision.datasets has no {dataset}; it has {', '.join(datasets.__all__)}")
-        self.dataset, self.arguments, self.files, self.page = dataset, splits, files, page
-        self.names, self.download, self.verify = names, download, verify
+        self.published = Published(dataset, files, page)
+        self.dataset, self.names, self.download, self.verify = dataset, names, download, verify
+        self.arguments = {split: {**(options or {}), **chosen} for split, chosen in splits.items()}
+        self.archives, self.by_file = archives, by_file
 
     def splits(self, root: Path) -> dict[str, RawSplit]:
         """The splits named in the config, after a download if files are missing and one is allowed."""
-        if self._missing(root) and self.download:
-            self._fetch(root)
-        if missing := self._missing(root):
-            raise FileNotFoundError(
-                self._told(root, missing, "they are not there and dataset.source.download is false")
-            )
-        present = [p for name in self.files for p in _all_files(root / name)]
+        archives = {name: root / name for name in self.archives}
+        self.published.settle(root, self._fetch if self.download else None, archives)
+        present = [p for name in self.published.files for p in _all_files(root / name)]
         whole = stamp_of(root, present)
         return {
             split: RawSplit(
-                f"{whole}:{self.dataset}:{sorted(chosen.items())}:{self.verify}", partial(self.opened, root, chosen)
+                f"{whole}:{self.dataset}:{sorted(chosen.items())}:{self.verify}:{self.by_file}",
+                partial(self.opened, root, chosen),
             )
             for split, chosen in self.arguments.items()
         }
 
     def opened(self, root: Path, chosen: Mapping[str, object]) -> Opened:
-        """One split, read by torchvision."""
+        """One split, as torchvision lists it."""
         found = self.read(root, chosen)
-        words = "-".join(str(v).lower() for v in chosen.values())
-        files = [f"{self.dataset}-{words}/{i:06d}" for i in range(len(found))]
-
-        def item(i: int) -> tuple[np.ndarray, int]:
-            try:
-                image, label = found[i]
-            except OSError as error:
-                raise BadImage(files[i], str(error)) from error
-            return to_rgb(image, files[i]), int(label)
-
-        names = self.names if self.names is not None else found.classes
-        return Opened([str(n) for n in names], files, item)
+        names = [str(n) for n in (self.names if self.names is not None else found.classes)]
+        images = range(len(found))
+        if not self.by_file:
+            words = "-".join(str(v).lower() for v in chosen.values())
+            files = [f"{self.dataset}-{words}/{i:06d}" for i in images]
+            return Opened(names, files, _Items(found, files))
+        paths, labels = zip(*(found[i] for i in images), strict=True)
+        files = [os.path.relpath(path, root) for path in paths]
+        self.published.refuse_gaps(root, files)
+        labelled = LabelledFiles(str(root), files, [int(label) for label in labels])
+        return Opened(names, [readable(file) for file in files], labelled, labelled)
 
     def read(self, root: Path, chosen: Mapping[str, object]) -> VisionDataset:
         """torchvision's own object for a split; ValueError if the files are not the official ones."""
-        found: type[VisionDataset] = getattr(datasets, self.dataset)
-        cls = found if self.verify else _without_checksums(found)
+        official: type[VisionDataset] = getattr(datasets, self.dataset)
+        cls = official if self.verify else _without_checksums(official)
+        loader = {"loader": os.fspath} if self.by_file else {}
         try:
-            return cls(str(root), download=False, **chosen)
+            found = cls(str(root), download=False, **loader, **chosen)
         # Damaged files make a reader of pickles and .mat files raise whatever it runs into.
         except Exception as error:
             raise ValueError(
                 f"torchvision does not read {self.dataset} from {root} ({error}). All expected files are there: "
-                f"{', '.join(self.files)}; so one is damaged or not the official one from {self.page}. If that is "
-                "meant to be: dataset.source.verify=false, or class folders with dataset.layout=folder"
+                f"{', '.join(self.published.files)}; so one is damaged or not the official one from "
+                f"{self.published.page}. If that is meant to be: dataset.source.verify=false, or class folders with "
+                "dataset.layout=folder"
             ) from error
+        # Checksums are behind us; only an object of a class that has a place in a module can go to another process.
+        found.__class__ = official
+        return found
 
-    def _missing(self, root: Path) -> list[str]:
-        return [name for name in self.files if not (root / name).exists()]
+    def _fetch(self, folder: Path) -> Path:
+        for chosen in self.arguments.values():
+            getattr(datasets, self.dataset)(str(folder), download=True, **chosen)
+        return folder
 
-    def _fetch(self, root: Path) -> None:
-        """Download once, however many processes start together."""
-        before = socket.getdefaulttimeout()
+
+@dataclass(frozen=True)
+class _Items:
+    """Images that torchvision reads, each with its label."""
+
+    found: VisionDataset
+    files: Sequence[str]
+
+    def __call__(self, i: int) -> tuple[np.ndarray, int]:
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            with Lock(root / f".{self.dataset}.lock", what=f"the download of {self.dataset}", waits=True):
-                socket.setdefaulttimeout(SECONDS_FOR_AN_ANSWER)
-                if self._missing(root):
-                    for chosen in self.arguments.values():
-                        getattr(datasets, self.dataset)(str(root), download=True, **chosen)
-        except (OSError, RuntimeError) as error:
-            raise FileNotFoundError(self._told(root, self._missing(root), f"fetching them failed: {error}")) from error
-        finally:
-            socket.setdefaulttimeout(before)
-
-    def _told(self, root: Path, missing: Sequence[str], why: str) -> str:
-        return (
-            f"{self.dataset} needs {', '.join(self.files)} in {root}; missing: {', '.join(missing)} ({why}). Get them "
-            f"from {self.page}, or name the folder that has them: dataset.root=FOLDER; class folders of images do as "
-            "well: dataset.layout=folder dataset.root=FOLDER"
-        )
+            image, label = self.found[i]
+        # Pillow's plug-ins raise whatever their parsing runs into; all of it means that this file is no image.
+        except Exception as error:
+            raise BadImage(self.files[i], f"{error} ({type(error).__name__})") from error
+        return to_rgb(image, self.files[i]), int(label)
 
 
 def _without_checksums(cls: type[VisionDataset]) -> type[VisionDataset]:
