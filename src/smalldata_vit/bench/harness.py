@@ -1,0 +1,122 @@
+"""Contenders side by side in one process: turn by turn, medians of ratios per round, and their spread."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one contender did in its turn."""
+
+    images: float
+    """Units of work; an image counts once with all its views."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that can be timed.
+
+    Arguments:
+        name: in the table; the first contender of a table is what the others are compared with.
+        turn: does some work and says how much in how long.
+        note: shown beside the numbers.
+        warms_up: whether a turn that does not count comes before the first round; processes of their own need none.
+    """
+
+    name: str
+    turn: Callable[[], Turn]
+    note: str = ""
+    warms_up: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender's numbers: medians over the rounds; spreads are half the interquartile range over the median."""
+
+    name: str
+    rate: float
+    """Units of work a second."""
+    spread: float
+    ratio: float
+    """The median of this contender's rate over the first contender's in the same round."""
+    ratio_spread: float
+    note: str = ""
+    more: dict[str, float] = field(default_factory=dict)
+    """Further numbers: share of the traffic floor, for one."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What came out of one comparison."""
+
+    title: str
+    unit: str
+    clock: str
+    rounds: int
+    rows: list[Row]
+
+
+def clock(wall: bool = False) -> tuple[Callable[[], float], str]:
+    """CPU seconds of the process, which other jobs disturb little; wall clock where a GPU or more threads work."""
+    if torch.cuda.is_available():
+        return synchronised, "wall clock, GPU waited for"
+    return (time.perf_counter, "wall clock") if wall else (time.process_time, "CPU seconds")
+
+
+def synchronised() -> float:
+    """Wall clock, after everything that the GPU was given is done."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(work: Callable[[], Any], units: float, least_seconds: float = 0.3, wall: bool = False) -> Callable[[], Turn]:
+    """A turn that repeats some work until it has taken `least_seconds`."""
+    now, _ = clock(wall)
+
+    def turn() -> Turn:
+        begun, times = now(), 0
+        while True:
+            work()
+            times += 1
+            taken = now() - begun
+            if taken >= least_seconds:
+                return Turn(times * units, taken)
+
+    return turn
+
+
+def compared(
+    title: str, contenders: Sequence[Contender], rounds: int, unit: str = "images/s", wall: bool = False
+) -> Table:
+    """All contenders' numbers; every round begins with another contender, so that none is always the first."""
+    for contender in contenders:
+        if contender.warms_up:
+            contender.turn()
+    rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for number in range(rounds):
+        first = number % len(contenders)
+        for contender in [*contenders[first:], *contenders[:first]]:
+            turn = contender.turn()
+            rates[contender.name].append(turn.images / turn.seconds)
+    base = rates[contenders[0].name]
+    rows = []
+    for contender in contenders:
+        own = rates[contender.name]
+        ratios = [mine / theirs for mine, theirs in zip(own, base, strict=True)]
+        medians = statistics.median(own), statistics.median(ratios)
+        rows.append(Row(contender.name, medians[0], spread(own), medians[1], spread(ratios), contender.note))
+    return Table(title, unit, clock(wall)[1], rounds, rows)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Half the interquartile range over the median: 0.02 is ±2 %."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return (high - low) / 2 / statistics.median(values)
