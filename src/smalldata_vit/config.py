@@ -46,7 +46,7 @@ NOT_HASHED = frozenset(
     {"trainer", "logger", "tags", "name", "experiment_name", "checkpoint_every_seconds", "pixel_baseline", "hash"}
 )
 """Keys of a stage that change nothing about its weights and its own numbers."""
-WHERE_IMAGES_LIE = frozenset({"root", "cache"})
+WHERE_IMAGES_LIE = frozenset({"root", "cache", "decoded", "cache_limit", "workers"})
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:

@@ -9,6 +9,10 @@ import torch
 @contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
     """Inside it there is no autocast, and products and convolutions are not rounded to TF32."""
+    if device.type == "cpu":  # which has no TF32
+        with torch.autocast("cpu", enabled=False):
+            yield
+        return
     products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
         torch.set_float32_matmul_precision("highest")

@@ -51,7 +51,8 @@ def resident(images: Images, device: torch.device) -> Images:
     if device.type != "cuda":
         return images
     free, _ = torch.cuda.mem_get_info(device)
-    return images.to(device) if images.pixels.numel() < SHARE_OF_ACCELERATOR * free else images
+    size = int((3 * images.heights * images.widths).sum())
+    return images.to(device) if size < SHARE_OF_ACCELERATOR * free else images
 
 
 def speed_up(method: Method, views: Views, trainer: Config, device: torch.device) -> None:

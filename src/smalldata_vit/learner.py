@@ -162,7 +162,7 @@ class Learner(lightning.LightningModule, ABC):
     def at(self, one: Pass) -> Iterator[None]:
         """Forward and backward of a pass: where it lies in the global batch, for the paths that are dropped."""
         count = len(one.index)
-        torch.manual_seed(one.seed)
+        seed_generators(one.seed, self.device)
         share = (one.place, one.place + count, one.total) if one.total is not None else (0, count, count)
         with places(*share, device=self.device, rates=self.drop_rates) as here:
             yield
@@ -288,3 +288,13 @@ def handed_on(method: Method) -> dict[str, dict[str, Any]]:
     """Weights that a later stage may start from, by source; they share memory, and so the file, with the method's."""
     weights = {name: network.state_dict() for name, network in method.sources().items()}
     return weights | ({"head": method.head.state_dict()} if isinstance(method, Classifier) else {})
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the generators that a forward may draw from: `torch.manual_seed` without what it does for other devices.
+
+    In a process without GPU that records a stack trace a call, for the day when there might be one: a millisecond.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)

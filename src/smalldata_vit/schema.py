@@ -68,7 +68,7 @@ class Trainer:
     tf32: bool = True  # on a GPU, where float32 is asked for
     checkpoint_activations: bool = False
     max_batch: int | str | None = None  # most images in one forward where a recipe has no pass_size, or auto
-    steps_at_once: int = 8  # optimizer steps in one Lightning batch
+    steps_at_once: int = 32  # optimizer steps in one Lightning batch
     deterministic: bool | str = False
     lightning: Any = MISSING
 

@@ -24,17 +24,21 @@ class _Pass:
     """
 
     def __init__(self, span: slice, total: int, device: torch.device | str, rates: Sequence[float]) -> None:
-        self.span, self.total, self.device = span, total, device
+        self.span, self.total, self.device, self.seed = span, total, device, torch.initial_seed()
         self.images = span.stop - span.start
-        self.generator = torch.Generator("cpu").manual_seed(torch.initial_seed())
+        self.generator: torch.Generator | None = None
         self.rates = list(rates)
-        self.numbers = self._drawn(len(rates))
-        self.factors = {torch.float32: self._factors()}
-        self.factors[torch.bfloat16] = self.factors[torch.float32].bfloat16()
+        self.factors: dict[torch.dtype, Tensor] = {}
         self.used, self.repeating = 0, False
+        if rates:
+            self.numbers = self._drawn(len(rates))
+            self.factors[torch.float32] = self._factors()
+            self.factors[torch.bfloat16] = self.factors[torch.float32].bfloat16()
 
     def _drawn(self, rows: int) -> Float[Tensor, "rows images"]:
         """The next numbers of this pass's images, in [0, 1)."""
+        if self.generator is None:
+            self.generator = torch.Generator("cpu").manual_seed(self.seed)
         return torch.rand(rows, self.total, generator=self.generator, device="cpu")[:, self.span]
 
     def _factors(self) -> Float[Tensor, "rows images"]:
@@ -46,7 +50,8 @@ class _Pass:
         """The factors of the next rows, for so many views of this pass's images."""
         first, last = self.used, self.used + views
         if last > len(self.rates):
-            self.numbers = torch.cat([self.numbers, self._drawn(last - len(self.rates))])
+            more = self._drawn(last - len(self.rates))
+            self.numbers = torch.cat([self.numbers, more]) if self.rates else more
             self.rates += [rate] * (last - len(self.rates))
         self.used = last
         if branch.dtype in self.factors and last <= len(self.factors[branch.dtype]) and self.rates[first] == rate:
