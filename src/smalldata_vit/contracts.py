@@ -1,8 +1,8 @@
 """The words of the house as types: what is handed from data to method, from method to learner, to evaluators."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -11,8 +11,39 @@ from torch import Tensor, nn
 
 from smalldata_vit.schedules import Progress
 
-Pictures = UInt8[Tensor, "B 3 H W"] | Sequence[UInt8[Tensor, "3 _ _"]]
-"""Decoded images as they lie in memory: one tensor when all are equally large, else a list."""
+
+@dataclass(frozen=True)
+class Ragged:
+    """Images of different sizes in one buffer, each row by row with its three channels side by side."""
+
+    pixels: UInt8[Tensor, " bytes"]
+    offsets: Int[Tensor, " B"]
+    """Where each image begins."""
+    heights: Int[Tensor, " B"]
+    widths: Int[Tensor, " B"]
+    longest: int
+    """No image of the whole set has a longer side, so that shapes are the same for every batch."""
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __getitem__(self, some: slice) -> "Ragged":
+        return replace(self, offsets=self.offsets[some], heights=self.heights[some], widths=self.widths[some])
+
+    def __iter__(self) -> Iterator[UInt8[Tensor, "3 _ _"]]:
+        """One after the other, for which the host has to read where each lies."""
+        for offset, height, width in torch.stack([self.offsets, self.heights, self.widths], 1).tolist():
+            yield self.pixels[offset : offset + 3 * height * width].view(height, width, 3).permute(2, 0, 1)
+
+    def to(self, device: torch.device) -> "Ragged":
+        """The same on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("pixels", "offsets", "heights", "widths")}
+        return replace(self, **moved)
+
+
+Pictures = UInt8[Tensor, "B 3 H W"] | Sequence[UInt8[Tensor, "3 _ _"]] | Ragged
+"""Decoded images as they lie in memory: one tensor when all are equally large, else a list, or one buffer on an
+accelerator, where a list would cost a launch for each."""
 
 
 @dataclass(frozen=True)

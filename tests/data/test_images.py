@@ -89,3 +89,12 @@ def test_mean_and_deviation_are_those_of_all_pixels() -> None:
 def test_statistics_of_a_subset_are_its_own() -> None:
     pixels = np.concatenate([RAGGED[i].reshape(-1, 3) for i in (6, 2)]).astype(np.float64) / 255
     assert images(RAGGED).subset(torch.tensor([6, 2])).statistics()[0] == pytest.approx(pixels.mean(0), abs=1e-12)
+
+
+def test_images_of_different_sizes_are_handed_over_in_one_buffer_where_a_list_would_cost_launches() -> None:
+    found, index = images(RAGGED), torch.tensor([6, 1])
+    together, one_by_one = found.ragged(index), found.take(index)
+    assert together.longest == max(max(picture.shape[:2]) for picture in RAGGED)
+    assert len(together) == 2
+    assert [torch.equal(a, b) for a, b in zip(together, one_by_one, strict=True)] == [True, True]
+    assert torch.equal(next(iter(together[1:])), one_by_one[1])

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from smalldata_vit.contracts import Pictures
+from smalldata_vit.contracts import Pictures, Ragged
 from smalldata_vit.data.choices import Numbers, between, interval
-from smalldata_vit.data.ragged import Ragged, resize_ragged
+from smalldata_vit.data.ragged import resize_ragged, whole
 from smalldata_vit.data.resampling import Interpolation, resize_crops
 
 MATRIX_PIXELS = 64
@@ -44,11 +44,11 @@ class Crop(Protocol):
     def draw(self, uniform: Numbers, heights: NDArray, widths: NDArray, size: int) -> Float[Tensor, "B V 4"]:
         """Boxes (top, left, height, width) in pixels of pictures with these sizes, (B,) each."""
 
-    def apart(self, pictures: Pictures | Ragged, size: int) -> bool:
+    def apart(self, pictures: Pictures, size: int) -> bool:
         """Whether pictures or crops are made one by one: then no graph of fixed shapes can hold it."""
 
     def __call__(
-        self, pictures: Pictures | Ragged, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
+        self, pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
     ) -> Crops:
         """The views, mirrored where told."""
 
@@ -89,14 +89,14 @@ class RandomResizedCrop:
         height = np.where(wide / tall < self.ratio[0], np.rint(wide / self.ratio[0]), tall)
         return np.concatenate([(tall - height) // 2, (wide - width) // 2, height, width], 2)
 
-    def apart(self, pictures: Pictures | Ragged, size: int) -> bool:
+    def apart(self, pictures: Pictures, size: int) -> bool:
         """Of lists everywhere, and of large pictures on a CPU."""
         if isinstance(pictures, Tensor):
             return pictures.device.type == "cpu" and max(pictures.shape[-2:]) > MATRIX_PIXELS
         return not isinstance(pictures, Ragged)
 
     def __call__(
-        self, pictures: Pictures | Ragged, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
+        self, pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
     ) -> Crops:
         """The views, mirrored where told."""
         if isinstance(pictures, Ragged):
@@ -144,14 +144,14 @@ class PaddedCrop:
         sides = np.broadcast_to(np.stack([heights, widths], 1)[:, None], uniform.shape)
         return torch.from_numpy(np.concatenate([shift * sides / size, sides], 2).astype(np.float32))
 
-    def apart(self, pictures: Pictures | Ragged, size: int) -> bool:
+    def apart(self, pictures: Pictures, size: int) -> bool:
         """Of lists, and of pictures that a CPU has to resize."""
         if isinstance(pictures, Tensor):
             return pictures.device.type == "cpu" and pictures.shape[-2:] != (size, size)
         return not isinstance(pictures, Ragged)
 
     def __call__(
-        self, pictures: Pictures | Ragged, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
+        self, pictures: Pictures, boxes: Float[Tensor, "B V 4"], flips: Bool[Tensor, "B V"], size: int
     ) -> Crops:
         """The views, mirrored where told."""
         squares, pad = self._squares(pictures, size), self.padding
@@ -164,11 +164,11 @@ class PaddedCrop:
         channel = torch.arange(3, device=boxes.device)[None, None, :, None, None]
         return padded[picture, channel, down[:, :, None, :, None], across[:, :, None, None, :]].flatten(0, 1)
 
-    def _squares(self, pictures: Pictures | Ragged, size: int) -> UInt8[Tensor, "B 3 S S"]:
+    def _squares(self, pictures: Pictures, size: int) -> UInt8[Tensor, "B 3 S S"]:
         if isinstance(pictures, Tensor):
             return resized(pictures, (size, size), self.interpolation)
         if isinstance(pictures, Ragged):
-            boxes = pictures.whole()
+            boxes = whole(pictures)
             upright = torch.zeros_like(boxes[..., 0], dtype=torch.bool)
             squares = resize_ragged(pictures, boxes, upright, size, self.interpolation)
             return squares.mul_(255).round_().to(torch.uint8)

@@ -13,7 +13,6 @@ from smalldata_vit.data.choices import Choices, Numbers, Operation, Probability,
 from smalldata_vit.data.colour import ColourJitter, Grayscale, Solarize
 from smalldata_vit.data.crops import Crop, Crops, values
 from smalldata_vit.data.erasing import RandomErasing
-from smalldata_vit.data.ragged import Ragged
 from smalldata_vit.data.rotation import Rotation
 
 
@@ -25,8 +24,7 @@ class Change(Operation, Protocol):
         """The changed views, computed for all and taken where the choices say so; may write into `images`."""
 
 
-Source = Pictures | Ragged
-Graph = Callable[[Source | Crops, Mapping[str, Choices], int, Tensor, Tensor, bool], Float[Tensor, "n 3 side side"]]
+Graph = Callable[[Pictures | Crops, Mapping[str, Choices], int, Tensor, Tensor, bool], Float[Tensor, "n 3 side side"]]
 """`ViewGroup.masked` or its compiled form."""
 
 
@@ -97,7 +95,7 @@ class ViewGroup:
         return drawn
 
     def by_rows(
-        self, pictures: Source, drawn: Mapping[str, Choices], side: int, mean: Tensor, std: Tensor
+        self, pictures: Pictures, drawn: Mapping[str, Choices], side: int, mean: Tensor, std: Tensor
     ) -> Float[Tensor, "n 3 side side"]:
         """The normalised views of some pictures, view after view of each, n = B V; each change only where it is."""
         crop, flat = drawn["crop"], flattened(drawn)
@@ -107,7 +105,7 @@ class ViewGroup:
         return self._finished(self._policed(images, flat), flat, mean, std)
 
     def fixed(
-        self, graph: Graph, pictures: Source, drawn: Mapping[str, Choices], side: int, mean: Tensor, std: Tensor
+        self, graph: Graph, pictures: Pictures, drawn: Mapping[str, Choices], side: int, mean: Tensor, std: Tensor
     ) -> Float[Tensor, "n 3 side side"]:
         """The same by `graph`, all changes in all rows; what has no fixed shapes is done before and after it."""
         crop, apart = drawn["crop"], self.crop.apart(pictures, side)
@@ -120,7 +118,7 @@ class ViewGroup:
         return self._finished(self._policed(images, flat), flat, mean, std)
 
     def masked(
-        self, source: Source | Crops, drawn: Mapping[str, Choices], side: int, mean: Tensor, std: Tensor, cut: bool
+        self, source: Pictures | Crops, drawn: Mapping[str, Choices], side: int, mean: Tensor, std: Tensor, cut: bool
     ) -> Float[Tensor, "n 3 side side"]:
         """Arithmetic of fixed shapes from pictures, or from crops if they are `cut`; up to the policy if there is one.
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from smalldata_vit.contracts import Pictures
+from smalldata_vit.contracts import Pictures, Ragged
 from smalldata_vit.data.mapped import Mapped
 from smalldata_vit.data.streaming import Stream
 
@@ -64,11 +64,14 @@ class Images:
     def take(self, index: Int[Tensor, " B"]) -> Pictures:
         """The images at `index` (which lies where the pixels lie).
 
-        (B, 3, H, W) uint8, channels last in memory, if all images are equally large; else a list of (3, h, w).
+        (B, 3, H, W) uint8, channels last in memory, if all images are equally large; else a list of (3, h, w), or
+        `ragged` on an accelerator.
         """
         if self._rows is not None:
             buffer, row = self._rows
             return buffer[row[index]].permute(0, 3, 1, 2)
+        if self.device.type != "cpu":
+            return self.ragged(index)
         facts = torch.stack([self.offsets, self.heights, self.widths], 1)[index].tolist()
         if self.stream is not None:
             pictures = self.stream.pictures(facts, [self.files[i] for i in index.tolist()])
@@ -80,6 +83,15 @@ class Images:
         if self.uniform and pictures:
             return torch.stack(pictures).permute(0, 3, 1, 2)
         return [picture.permute(2, 0, 1) for picture in pictures]
+
+    def ragged(self, index: Int[Tensor, " B"]) -> Ragged:
+        """The images at `index` where they lie, without a word to the host."""
+        return Ragged(self.pixels, self.offsets[index], self.heights[index], self.widths[index], self.longest)
+
+    @cached_property
+    def longest(self) -> int:
+        """The longest side of any image."""
+        return int(torch.cat([self.heights, self.widths, self.heights.new_zeros(1)]).max())
 
     def subset(self, index: Int[Tensor, " M"]) -> "Images":
         """The images at `index`, in that order, over the same buffer."""

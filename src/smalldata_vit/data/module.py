@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from smalldata_vit import distributed, randomness
-from smalldata_vit.contracts import Drawn, ImageSet, Pictures, Views
+from smalldata_vit.contracts import Drawn, ImageSet, Pictures, Ragged, Views
 from smalldata_vit.schedules import Progress
 
 
@@ -190,6 +190,8 @@ def on(device: torch.device, pictures: Pictures) -> Pictures:
     """The pictures on a device."""
     if isinstance(pictures, Tensor):
         return pictures.to(device, non_blocking=True)
+    if isinstance(pictures, Ragged):
+        return pictures.to(device)
     return [picture.to(device, non_blocking=True) for picture in pictures]
 
 

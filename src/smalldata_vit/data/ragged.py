@@ -1,37 +1,19 @@
 """Pictures of different sizes in one buffer, and their crops without a launch for each: a gather of the few taps."""
 
 import math
-from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from smalldata_vit.contracts import Ragged
 from smalldata_vit.data.resampling import KERNELS, REACH, Interpolation
 
 
-@dataclass(frozen=True)
-class Ragged:
-    """Some pictures of a set, each row by row in `pixels` with its three channels side by side."""
-
-    pixels: UInt8[Tensor, " bytes"]
-    offsets: Int[Tensor, " B"]
-    """Where each picture begins."""
-    heights: Int[Tensor, " B"]
-    widths: Int[Tensor, " B"]
-    longest: int
-    """No picture of the whole set has a longer side, so that shapes are the same for every batch."""
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def __getitem__(self, some: slice) -> "Ragged":
-        return replace(self, offsets=self.offsets[some], heights=self.heights[some], widths=self.widths[some])
-
-    def whole(self) -> Float[Tensor, "B 1 4"]:
-        """The boxes of the entire pictures."""
-        nothing = torch.zeros_like(self.heights)
-        return torch.stack([nothing, nothing, self.heights, self.widths], 1).float()[:, None]
+def whole(pictures: Ragged) -> Float[Tensor, "B 1 4"]:
+    """The boxes of the entire pictures."""
+    nothing = torch.zeros_like(pictures.heights)
+    return torch.stack([nothing, nothing, pictures.heights, pictures.widths], 1).float()[:, None]
 
 
 def taps(

@@ -11,7 +11,7 @@ from smalldata_vit.contracts import Pictures
 from smalldata_vit.data.choices import Choices
 from smalldata_vit.data.crops import resized
 from smalldata_vit.data.drawn import Drawn, some
-from smalldata_vit.data.groups import Graph, Source, ViewGroup
+from smalldata_vit.data.groups import Graph, ViewGroup
 from smalldata_vit.data.normalising import Normalisation, full_precision
 from smalldata_vit.data.resampling import Interpolation
 
@@ -86,7 +86,7 @@ class AugmentedViews:
 
     @torch.no_grad()
     def __call__(
-        self, pictures: Source, drawn: Drawn
+        self, pictures: Pictures, drawn: Drawn
     ) -> tuple[list[Float[Tensor, "B _ 3 _ _"]], list[Float[Tensor, "B _ 4"]], list[Bool[Tensor, "B _"]]]:
         """Views, boxes (top, left, height, width in the picture) and flips, a list entry per group."""
         crops = [group["crop"] for group in drawn.groups]
@@ -98,7 +98,7 @@ class AugmentedViews:
             views = [self._group(name, pictures, d) for name, d in zip(self.groups, drawn.groups, strict=True)]
         return views, boxes, flips
 
-    def _group(self, name: str, pictures: Source, drawn: Mapping[str, Choices]) -> Float[Tensor, "B V 3 S S"]:
+    def _group(self, name: str, pictures: Pictures, drawn: Mapping[str, Choices]) -> Float[Tensor, "B V 3 S S"]:
         group, side, device, whole = self.groups[name], self.sides[name], drawn["crop"]["box"].device, len(pictures)
         graph = self._graph(name, device, whole)
         most = max(1, CHUNK_PIXELS // (group.count * side * side)) if device.type == "cpu" else max(1, whole)
