@@ -17,7 +17,7 @@ FLOORS = {
     "wandb_process": 2, "wandb_logger": 3, "tensorboard_logger": 3,
     "overrides": 3, "checks": 3, "checkpoints": 3, "journal": 3, "optimization": 3, "parts": 3,
     "composition": 4, "methods": 4, "evaluators": 4, "data": 4,
-    "config": 5, "judging": 5, "known_splits": 5,
+    "config": 5, "judging": 5, "passage": 5, "known_splits": 5,
     "sweeps": 6, "skipping": 6, "learner": 6, "learners": 7, "tally": 5, "hardware": 6, "baselines": 6,
     "hydra_commands": 7, "flops": 7, "assembly": 7,
     "start": 8, "fitting": 8, "running": 9, "reports": 9, "stages": 10, "run": 11, "bench": 12,

@@ -50,7 +50,7 @@ MISTAKES = [
     ("+foo=3", "there is no key foo"),
     ("dataset=cifr10", "Did you mean cifar10?"),
     ("pretrain.dataset=flower102", "Did you mean flowers102?"),
-    ("method=dinno", "There are dino, supervised"),
+    ("method=dinno", "There are dino, idmm, mocov2, mocov3, simclr, supcon, supervised"),
     ("evaluator=[knn,liner]", "Did you mean linear?"),
     ("evaluator=knn,linear", "evaluator=[knn,linear]"),
     ("logger=[csv,wandbb]", "Did you mean wandb?"),
@@ -138,7 +138,8 @@ def test_a_scalar_where_a_subtree_belongs_is_refused() -> None:
 
 
 def test_a_package_of_the_users_own_is_allowed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["pretrain.optimization=gani_pretrain", "optimization.optimizer._target_=torch.optim.RAdam"]
+    at = "pretrain.optimization.optimizer"
+    words = ["pretrain.optimization=gani_pretrain", f"{at}._target_=torch.optim.RAdam", f"~{at}.fused"]
     assert "is not allowed" in refused(*words)
     monkeypatch.setenv("SMALLDATA_VIT_ALLOW", "other, torch.optim")
     check(compose(words))

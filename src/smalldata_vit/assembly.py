@@ -11,9 +11,10 @@ from hydra.utils import instantiate
 from smalldata_vit import randomness
 from smalldata_vit.checkpoints import Checkpoints, checkpoint_name
 from smalldata_vit.contracts import DataFacts, Evaluator, Method
+from smalldata_vit.data.course import Course, steps_per_epoch
 from smalldata_vit.data.dataset import Splits
 from smalldata_vit.data.images import Images
-from smalldata_vit.data.module import Course, ImageData, steps_per_epoch
+from smalldata_vit.data.module import ImageData
 from smalldata_vit.hardware import Config, build_trainer, device_of, devices_of, resident, speed_up
 from smalldata_vit.journal import Journal
 from smalldata_vit.judging import Judge
@@ -147,6 +148,7 @@ def assemble(
         best_by=config["best_by"] if config["select"] == "best" else None,
         save_best=lambda learner: save_best(learner, folder, config["hash"]),
         is_compiled=bool(config["trainer"]["compile"]),
+        reads_labels=config["reads_labels"],
     )
     speed_up(method, views, config["trainer"], device)
     data = ImageData(views, images, course, config["seed"], device, steps_at_once=config["trainer"]["steps_at_once"])

@@ -115,6 +115,8 @@ class Method(nn.Module, ABC):
 
     couples_images: bool = False
     """Whether images of one forward influence each other's loss (mixing, contrast, batch statistics)."""
+    reads_labels: bool = False
+    """Whether it learns from labels, so that a stage that hides them cannot train it."""
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> Loss:
@@ -143,6 +145,7 @@ class Method(nn.Module, ABC):
 class Classifier(Method):
     """A method that also names classes."""
 
+    reads_labels = True
     head: nn.Linear
     """The last layer: features to logits."""
 

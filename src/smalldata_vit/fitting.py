@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smalldata_vit.data.module import ImageData, Pass
+from smalldata_vit.data.module import ImageData
+from smalldata_vit.data.passes import Pass
 from smalldata_vit.learner import Learner
 
 TRIED = 8
@@ -48,8 +49,8 @@ def kept_per_image(learner: Learner, one: Pass, precision: AbstractContextManage
 
     before = {name: buffer.clone() for name, buffer in method.named_buffers()}
     hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
-    with precision, torch.compiler.set_stance("force_eager"), hooks, learner.at(one):
-        loss = learner.forward_pass(one, learner.course.progress(learner.step))
+    with precision, torch.compiler.set_stance("force_eager"), hooks, learner.passage.at(one):
+        loss = learner.passage(one, learner.course.progress(learner.step))
         loss.total.detach()
     with torch.no_grad():
         for name, buffer in method.named_buffers():

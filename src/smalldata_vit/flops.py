@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from smalldata_vit.data.module import Step
+from smalldata_vit.data.passes import Step
 from smalldata_vit.learner import Learner
 
 
@@ -20,9 +20,9 @@ def per_image(learner: Learner, step: Step) -> float:
         FlopCounterMode(display=False) as counter,
         torch.autocast(device.type, enabled=False),
         written,
-        learner.at(one),
+        learner.passage.at(one),
     ):
-        learner.forward_pass(one, learner.course.progress(step.number)).total.backward()
+        learner.passage(one, learner.course.progress(step.number)).total.backward()
     learner.method.zero_grad(set_to_none=True)
     with torch.no_grad():
         for name, buffer in learner.method.named_buffers():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from smalldata_vit import distributed
 from smalldata_vit.contracts import Evaluator, ImageSet, Method, Pictures, Shown
-from smalldata_vit.data.module import on
+from smalldata_vit.data.passes import on
 from smalldata_vit.exactness import exact_float32
 
 IMAGES_AT_ONCE = 256

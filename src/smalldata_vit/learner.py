@@ -3,23 +3,23 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
 
 from smalldata_vit import distributed
-from smalldata_vit.backbones.drop_path import places
-from smalldata_vit.contracts import Batch, Classifier, ImageSet, Loss, Method, Views
-from smalldata_vit.data.module import Course, Pass, Step, Steps
-from smalldata_vit.exactness import exact_float32
+from smalldata_vit.contracts import Classifier, ImageSet, Method, Views
+from smalldata_vit.data.ahead import Steps
+from smalldata_vit.data.course import Course
+from smalldata_vit.data.passes import Step
 from smalldata_vit.journal import Journal
 from smalldata_vit.judging import Judge
 from smalldata_vit.optimization import Optimization
 from smalldata_vit.parts.running_statistics import RunningStatistics
+from smalldata_vit.passage import Passage
 from smalldata_vit.schedules import Progress
 from smalldata_vit.signals import Signals
 from smalldata_vit.tally import Combined, Pace, Tally
@@ -49,10 +49,8 @@ class Learner(lightning.LightningModule, ABC):
         save: called with the learner when a checkpoint is due, at least every `save_every_seconds`.
         save_best: called with the learner when the validation number called `best_by` is the best so far.
         is_compiled: whether parts of the method were compiled, for passes of one size.
+        reads_labels: whether the stage reads the labels of its images; else they are hidden from the method.
     """
-
-    regular: int | None
-    """Images in a pass for which a compiled method was compiled."""
 
     def __init__(
         self,
@@ -71,10 +69,12 @@ class Learner(lightning.LightningModule, ABC):
         best_by: str | None = None,
         save_best: Callable[["Learner"], None] | None = None,
         is_compiled: bool = False,
+        reads_labels: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.check_method(method)
+        refuse_other_labels(method, reads_labels)
         judge.refuse_misfits(method)
         self.method, self.images, self.views, self.optimization = method, images, views, optimization
         self.course, self.judge, self.journal, self.seed = course, judge, journal, seed
@@ -82,8 +82,7 @@ class Learner(lightning.LightningModule, ABC):
         self.best_by, self.save_best, self.best = best_by, save_best, (-math.inf, -1)
         self.step, self.signals, self.interrupted, self.proof = 0, Signals(), False, proof
         self.agreement, self.pace = distributed.Agreement(), Pace()
-        self.is_compiled, self.regular = is_compiled, None
-        self.drop_rates: list[float] = []
+        self.passage = Passage(method, images, views, reads_labels, is_compiled)
         self.statistics = RunningStatistics(method)
         self.log_every = max(1, min(50, course.total_steps // 100))
         self.tally, self.saved_at = Tally(), time.monotonic()
@@ -92,10 +91,6 @@ class Learner(lightning.LightningModule, ABC):
     @abstractmethod
     def check_method(self, method: Method) -> None:
         """TypeError if this learner cannot train such a method."""
-
-    @abstractmethod
-    def labels(self, index: Tensor) -> Tensor:
-        """The labels that training may read, (B,); -1 where they are hidden."""
 
     @abstractmethod
     def watch(self, numbers: Mapping[str, float]) -> None:
@@ -145,8 +140,9 @@ class Learner(lightning.LightningModule, ABC):
         self.statistics.start_step()
         seen = Combined(step.shares)
         for number, one in enumerate(step.passes):
-            with self.compiled_if_regular(one), self.at(one), self._gradients_stay_local(number + 1 < len(step.passes)):
-                loss = self.forward_pass(one, progress)
+            form, last = self.passage.compiled_if_regular(one, progress), number + 1 == len(step.passes)
+            with form, self.passage.at(one), self._gradients_stay_local(not last):
+                loss = self.passage(one, progress)
                 self.manual_backward(loss.total * (one.weight * distributed.world_size()))
             self.statistics.end_pass(one.weight)
             self.tally.add_pass(loss, one.weight)
@@ -157,41 +153,6 @@ class Learner(lightning.LightningModule, ABC):
         self.step = step.number + 1
         self.tally.end_step()
         self._between_steps(set_to)
-
-    @contextmanager
-    def at(self, one: Pass) -> Iterator[None]:
-        """Forward and backward of a pass: where it lies in the global batch, for the paths that are dropped."""
-        count = len(one.index)
-        seed_generators(one.seed, self.device)
-        share = (one.place, one.place + count, one.total) if one.total is not None else (0, count, count)
-        with places(*share, device=self.device, rates=self.drop_rates) as here:
-            yield
-            self.drop_rates = here.rates
-
-    def compiled_if_regular(self, one: Pass) -> AbstractContextManager[None]:
-        """A ragged pass runs as it is written: compiling for its size would take longer than the stage's ragged passes.
-
-        Before the first pass of a compiled network counts, it runs once without consequences, to know how many numbers
-        its dropped paths need: drawn inside, they would split the graph.
-        """
-        if not self.is_compiled:
-            return nullcontext()
-        if self.regular is None:
-            self.regular = len(one.index)
-            with torch.no_grad(), torch.compiler.set_stance("force_eager"), self.at(one):
-                self.forward_pass(one, self.course.progress(self.step))
-            self.statistics.end_pass(0.0)
-        if len(one.index) == self.regular:
-            return nullcontext()
-        return cast(AbstractContextManager[None], torch.compiler.set_stance("force_eager"))
-
-    def forward_pass(self, one: Pass, progress: Progress) -> Loss:
-        """The method's loss on one pass; views are float32 whatever the precision of training. To be called `at` it."""
-        with torch.no_grad(), exact_float32(self.device):
-            pictures = self.images.take(one.index) if one.pictures is None else one.pictures
-            views, boxes, flips = self.views(pictures, one.drawn)
-        batch = Batch(views, boxes, flips, self.labels(one.index), one.index, one.seed)
-        return self.method(batch, progress)
 
     def _gradients_stay_local(self, wanted: bool) -> AbstractContextManager[None]:
         if not wanted or distributed.world_size() == 1:
@@ -284,17 +245,22 @@ class Learner(lightning.LightningModule, ABC):
         self.best = (position["best"][0], position["best"][1])
 
 
+def refuse_other_labels(method: Method, reads_labels: bool) -> None:
+    """TypeError unless a method learns from labels exactly where the stage reads them."""
+    name = type(method).__name__
+    if method.reads_labels and not reads_labels:
+        raise TypeError(
+            f"{name} learns from labels, and this stage hides them: set its reads_labels=true if labels may be used, "
+            f"as pretrain.reads_labels=true does, or choose another method"
+        )
+    if reads_labels and not method.reads_labels:
+        raise TypeError(
+            f"{name} learns from no labels, and reads_labels=true would only keep images without one from it: set it "
+            f"to false (dataset.fraction is how a stage trains on fewer images), or choose another method"
+        )
+
+
 def handed_on(method: Method) -> dict[str, dict[str, Any]]:
     """Weights that a later stage may start from, by source; they share memory, and so the file, with the method's."""
     weights = {name: network.state_dict() for name, network in method.sources().items()}
     return weights | ({"head": method.head.state_dict()} if isinstance(method, Classifier) else {})
-
-
-def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed the generators that a forward may draw from: `torch.manual_seed` without what it does for other devices.
-
-    In a process without GPU that records a stack trace a call, for the day when there might be one: a millisecond.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)

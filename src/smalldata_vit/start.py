@@ -12,7 +12,7 @@ from smalldata_vit import handoff
 from smalldata_vit.assembly import Assembly
 from smalldata_vit.checkpoints import newest_whole
 from smalldata_vit.contracts import Classifier
-from smalldata_vit.data.module import on
+from smalldata_vit.data.passes import on
 from smalldata_vit.journal import Journal
 from smalldata_vit.judging import IMAGES_AT_ONCE, judged
 from smalldata_vit.parts.guidance_networks import Guide

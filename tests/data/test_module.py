@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from smalldata_vit.data.module import Ahead, Course, ImageData, Step, cut, steps_per_epoch
+from smalldata_vit.data.ahead import Ahead
+from smalldata_vit.data.course import Course, cut, steps_per_epoch
+from smalldata_vit.data.module import ImageData
+from smalldata_vit.data.passes import Step
 
 
 @dataclass

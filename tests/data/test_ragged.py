@@ -2,8 +2,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from view_samples import pictures
 
-from smalldata_vit.data.crops import PaddedCrop, RandomResizedCrop
 from smalldata_vit.contracts import Ragged
+from smalldata_vit.data.crops import PaddedCrop, RandomResizedCrop
 from smalldata_vit.data.resampling import resize_crops
 
 SIZES = [(20, 33), (70, 41), (32, 32), (9, 64)]

@@ -8,10 +8,11 @@ import torch
 from made_images import class_folders, dataset, noise, ragged_folders
 
 from smalldata_vit.contracts import Pictures
+from smalldata_vit.data.course import Course
 from smalldata_vit.data.crops import RandomResizedCrop
 from smalldata_vit.data.dataset import Dataset, Splits
 from smalldata_vit.data.groups import ViewGroup
-from smalldata_vit.data.module import Course, ImageData
+from smalldata_vit.data.module import ImageData
 from smalldata_vit.data.views import AugmentedViews
 
 

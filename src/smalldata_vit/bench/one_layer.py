@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from smalldata_vit.contracts import Batch, Loss, Method
-from smalldata_vit.data.module import Course, ImageData
+from smalldata_vit.data.course import Course
+from smalldata_vit.data.module import ImageData
 from smalldata_vit.journal import Journal
 from smalldata_vit.judging import Judge
 from smalldata_vit.learners import Pretraining

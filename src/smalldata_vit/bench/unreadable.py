@@ -6,7 +6,7 @@ from unittest.mock import Mock, patch
 import torch
 
 from smalldata_vit.contracts import Pictures, Views
-from smalldata_vit.data.module import on
+from smalldata_vit.data.passes import on
 
 META = torch.device("meta")
 

@@ -14,12 +14,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from smalldata_vit.contracts import BackboneFactory, Batch, Classifier, DataFacts, Loss
 from smalldata_vit.parts.guidance import Guidance
+from smalldata_vit.parts.guidance_networks import Tapped
 from smalldata_vit.parts.mixing import Mixing
+from smalldata_vit.parts.relative_locations import RelativeLocations
 from smalldata_vit.schedules import Progress
 
 HeadInit = Literal["truncated_normal", "normal", "zero"]
 """How the head's weights start: truncated normal with 0.02 (Gani et al.), normal with 0.01 (the CNNs of Li et al.,
 ECCV 2022), or zero, so that every class is equally likely (their transformers); the bias is 0."""
+
+Extra = tuple[Tensor | None, Tensor | None]
+"""Losses of guidance and of relative locations, without their weights; None where the weight is 0."""
 
 
 class Supervised(Classifier):
@@ -33,6 +38,7 @@ class Supervised(Classifier):
             probe that was fitted to features of length 1, and fine-tuning starts where the probe ended.
         feature_scale: that length. A larger one lets the head turn faster at the same learning rate.
         guidance: factory of the guidance by a CNN, called with the student and facts, or None.
+        relative_locations: factory of the relative-location term, called likewise, or None.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class Supervised(Classifier):
         normalize_features: bool = False,
         feature_scale: float = 1.0,
         guidance: Callable[..., Guidance] | None = None,
+        relative_locations: Callable[..., RelativeLocations] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone()
@@ -55,47 +62,60 @@ class Supervised(Classifier):
         self.normalize_features, self.feature_scale = normalize_features, feature_scale
         self.couples_images = mixing is not None or any(isinstance(m, _BatchNorm) for m in self.modules())
         self.guidance = None if guidance is None else guidance(student=self.backbone, facts=facts)
+        self.relative_locations = (
+            None if relative_locations is None else relative_locations(student=self.backbone, facts=facts)
+        )
+        blocks = {*(self.guidance.blocks if self.guidance else ())}
+        blocks |= {self.relative_locations.block} if self.relative_locations else set()
         # In a tuple, because as a submodule it would put every weight of the backbone into the state a second time.
-        self.tapped = () if self.guidance is None else (self.guidance.tap(self.backbone),)
+        self.tapped = (Tapped(self.backbone, sorted(blocks)),) if blocks else ()
         self.couples_images |= self.guidance is not None and self.guidance.couples_images
 
     def forward(self, batch: Batch, progress: Progress) -> Loss:
-        """The cross-entropy of every view with its image's label, or with both labels of a blend; and guidance."""
-        refuse_hidden(batch.label)
-        guidance = self.guidance
-        weight = 0.0 if guidance is None else guidance.weight(progress)
-        groups = [self._group(batch, n, progress, weight > 0) for n in range(len(batch.views))]
+        """The cross-entropy of every view with its image's label, or with both labels of a blend; and further terms."""
+        parts = (self.guidance, self.relative_locations)
+        weights = tuple(0.0 if part is None else part.weight(progress) for part in parts)
+        groups = [self._group(batch, n, progress, weights) for n in range(len(batch.views))]
         losses, hits, _ = zip(*groups, strict=True)
         cross_entropy = torch.cat(losses).mean()
-        terms, stats = {"cross_entropy": cross_entropy}, {"accuracy": torch.cat(hits).mean()}
-        if guidance is None:
-            return Loss(terms, stats)
-        parts = [loss * (len(rows) / sum(map(len, losses))) for rows, _, loss in groups if loss is not None]
-        added = guidance.part(torch.stack(parts).sum() if parts else None, weight, cross_entropy)
-        return Loss(terms | dict(added.terms), stats | dict(added.stats), added.seen)
+        whole = Loss({"cross_entropy": cross_entropy}, {"accuracy": torch.cat(hits).mean()})
+        for place, (part, weight) in enumerate(zip(parts, weights, strict=True)):
+            if part is not None:
+                found = [(loss[place], len(rows) / sum(map(len, losses))) for rows, _, loss in groups]
+                shares = [loss * share for loss, share in found if loss is not None]
+                added = part.part(torch.stack(shares).sum() if shares else None, weight, cross_entropy)
+                whole = Loss({**whole.terms, **added.terms}, {**whole.stats, **added.stats}, added.seen or whole.seen)
+        return whole
 
     def _group(
-        self, batch: Batch, number: int, progress: Progress, guided: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Loss and (share of) correct answers of each view of one group, both (V·B,); and the group's guidance loss."""
+        self, batch: Batch, number: int, progress: Progress, weights: tuple[float, ...]
+    ) -> tuple[Tensor, Tensor, Extra]:
+        """Loss and (share of) correct answers of each view of one group, both (V·B,); and what else it answered."""
         group = batch.views[number]
         image, label = group.transpose(0, 1).flatten(0, 1), batch.label.repeat(group.shape[1])
         if self.mixing is None:
-            logits, guidance = self._answer(image, guided)
-            return smoothed_cross_entropy(logits, label, self.label_smoothing), correct(logits, label), guidance
+            logits, extra = self._answer(image, batch, number, weights)
+            return smoothed_cross_entropy(logits, label, self.label_smoothing), correct(logits, label), extra
         image, partner, share = self.mixing(image, batch.seed, number, progress)
-        (logits, guidance), other = self._answer(image, guided), label[partner]
+        (logits, extra), other = self._answer(image, batch, number, weights), label[partner]
         first = smoothed_cross_entropy(logits, label, self.label_smoothing)
         second = smoothed_cross_entropy(logits, other, self.label_smoothing)
         hits = share * correct(logits, label) + (1 - share) * correct(logits, other)
-        return share * first + (1 - share) * second, hits, guidance
+        return share * first + (1 - share) * second, hits, extra
 
-    def _answer(self, image: Tensor, guided: bool) -> tuple[Tensor, Tensor | None]:
-        """Logits, and the guidance loss of the same forward if it is guided."""
-        if not guided or self.guidance is None:
-            return self.classify(image), None
-        features, maps = self.tapped[0](image)
-        return self._logits(features), self.guidance(image, maps)
+    def _answer(self, image: Tensor, batch: Batch, number: int, weights: tuple[float, ...]) -> tuple[Tensor, Extra]:
+        """Logits, and of the same forward the losses of the parts whose weight is not 0."""
+        if not any(weights):
+            return self.classify(image), (None, None)
+        tapped, guidance, located = self.tapped[0], self.guidance, self.relative_locations
+        features, maps = tapped(image)
+        at = dict(zip(tapped.blocks, maps, strict=True))
+        guided = told = None
+        if guidance is not None and weights[0] > 0:
+            guided = guidance(image, [at[block] for block in guidance.blocks])
+        if located is not None and weights[1] > 0:
+            told = located(at[located.block], batch.index, batch.seed, number)
+        return self._logits(features), (guided, told)
 
     def classify(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
         """Logits, float32."""
@@ -115,13 +135,14 @@ class Supervised(Classifier):
         return self.backbone
 
     def compiled(self) -> list[nn.Module]:
-        """The backbone; with guidance also the backbone that gives maps, and the guide."""
+        """The backbone; where a part needs maps also the backbone that gives them, and the guide."""
         return [self.backbone, *self.tapped, *([] if self.guidance is None else [self.guidance.guide])]
 
     def before_step(self, progress: Progress) -> None:
-        """Guidance that is switched off stays where it is."""
-        if self.guidance is not None:
-            self.guidance.before_step(progress)
+        """Parts that are switched off stay where they are."""
+        for part in (self.guidance, self.relative_locations):
+            if part is not None:
+                part.before_step(progress)
 
     def after_step(self, progress: Progress, seen: Mapping[str, Tensor]) -> None:
         """Guidance that switches itself off looks at its loss."""
@@ -165,12 +186,3 @@ def smoothed_cross_entropy(
 def correct(logits: Float[Tensor, "N C"], label: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
     """1 where the largest logit is the label's, else 0."""
     return (logits.argmax(1) == label).float()
-
-
-def refuse_hidden(label: Int[Tensor, " B"]) -> None:
-    """ValueError if a label is hidden. On an accelerator the cross-entropy's own check stops, without a host read."""
-    if label.device.type == "cpu" and bool((label < 0).any()):
-        raise ValueError(
-            f"{int((label < 0).sum())} of {len(label)} images have a hidden label (-1): "
-            f"supervised training must be given labelled images only"
-        )
