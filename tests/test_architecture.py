@@ -12,15 +12,18 @@ FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "src" / "hydra_plugins").rglob(
 
 FLOORS = {
     "schedules": 0, "randomness": 0, "distributed": 0, "atomic": 0, "output": 0, "about": 0, "exactness": 0,
-    "schema": 1, "signatures": 1, "inheritance": 1, "jobs": 1, "contracts": 1, "results": 1, "metrics": 1, "signals": 1,
-    "words": 2, "annotations": 2, "manifests": 2, "console": 2, "store": 2, "backbones": 2, "handoff": 2,
+    "schema": 1, "stage_hash": 1, "signatures": 1, "inheritance": 1, "jobs": 1, "contracts": 1,
+    "results": 1, "metrics": 1, "signals": 1,
+    "words": 2, "start_checks": 2, "handoff_tables": 2, "foreign_names": 2, "annotations": 2, "manifests": 2,
+    "console": 2, "store": 2, "backbones": 2,
     "wandb_process": 2, "wandb_logger": 3, "tensorboard_logger": 3,
-    "overrides": 3, "checks": 3, "checkpoints": 3, "journal": 3, "optimization": 3, "parts": 3,
-    "composition": 4, "methods": 4, "evaluators": 4, "data": 4,
-    "config": 5, "judging": 5, "passage": 5, "known_splits": 5,
+    "overrides": 3, "checks": 3, "checkpoints": 3, "journal": 3, "optimization": 3, "parts": 3, "handoff": 3,
+    "composition": 4, "foreign": 4, "as_trained": 4, "root_values": 4, "methods": 4, "evaluators": 4, "data": 4,
+    "config": 5, "judging": 5, "passage": 5, "known_splits": 5, "foreign_timm": 5,
     "sweeps": 6, "skipping": 6, "learner": 6, "learners": 7, "tally": 5, "hardware": 6, "baselines": 6,
     "hydra_commands": 7, "flops": 7, "assembly": 7,
-    "start": 8, "fitting": 8, "running": 9, "reports": 9, "stages": 10, "run": 11, "bench": 12,
+    "fitting": 8, "head_start": 8, "start": 9, "evaluating": 10,
+    "running": 11, "reports": 11, "stages": 12, "run": 13, "bench": 14,
 }  # fmt: skip
 """A file imports from lower floors, or from its own folder."""
 
@@ -72,6 +75,7 @@ ALLOWED = {
         "hydra_plugins",
     },
     "omegaconf": {
+        "root_values",
         "bench",
         "config",
         "composition",

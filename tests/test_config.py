@@ -95,7 +95,11 @@ MISTAKES = [
     ("+trainer.lightning.callbacks=[]", "<stage>.select="),
     ("finetune.start_from.head=old", "new, keep, probe"),
     ("finetune.start_from.stage=null", "neither a stage nor a file"),
-    ("finetune.start_from.file=x", "both a stage and a file"),
+    ("finetune.start_from={stage: pretrain, file: x}", "both a stage and a file"),
+    ("finetune.start_from.timm=true", "finetune.start_from.timm=deit_tiny_patch16_224"),
+    ("finetune.start_from.format=ganni", "Did you mean gani?"),
+    ("finetune.start_from.stage=evaluate", "is none of guide, pretrain, finetune, finetune_448"),
+    ("finetune.batch_size=null", "finetune.batch_size=null"),
     ("finetune.start_from.stage=finetune", "cannot start from itself"),
     ("finetune.method.mixing.probability=1", "finetune.method.mixing is None"),
     ("pretrain.batch_size=0", "must be more than 0"),
@@ -312,3 +316,98 @@ def test_a_config_is_composed_once_for_its_options_are_settled_before(monkeypatc
     compose(["method=supervised", "dataset=cifar10"])
     assert len(made) == 1
     assert "plan=supervised" in made[0]
+
+
+@pytest.mark.parametrize("source", ["file=a.pth", "timm=vit_tiny_patch16_224"])
+def test_a_source_that_is_typed_takes_the_place_of_the_plans_stage(source: str) -> None:
+    found = stage("finetune", f"finetune.start_from.{source}")["start_from"]
+    assert [key for key in ("stage", "file", "timm") if found[key] is not None] == [source.partition("=")[0]]
+    check(compose([f"finetune.start_from.{source}"]))
+
+
+def test_two_sources_that_are_typed_are_refused() -> None:
+    said = refused("finetune.start_from.file=a.pth", "finetune.start_from.timm=resnet18")
+    assert "both a file and a timm" in said
+
+
+def test_timm_true_is_the_name_that_the_arch_has() -> None:
+    words = ["arch=timm", "arch.name=resnet18", "finetune.start_from.timm=true"]
+    check(compose(words))
+    assert stage("finetune", *words)["start_from"]["timm"] == "resnet18"
+
+
+IDMM = ["method=idmm", "dataset=flowers102", "arch=deit_tiny"]
+
+
+def test_idmm_is_three_stages_with_one_head_from_224_to_448_pixels() -> None:
+    cfg = compose(IDMM)
+    check(cfg)
+    assert list(cfg.stages) == ["pretrain", "finetune", "finetune_448"]
+    last = stage("finetune_448", *IDMM)
+    assert (last["image_size"], last["arch"]["image_size"], last["epochs"]) == (448, 448, 100)
+    assert (last["batch_size"], last["pass_size"], last["optimization"]["lr"]) == (128, 32, 5e-5)
+    assert round(last["evaluation_view"]["resize_ratio"] * 448) == 512
+    start = {key: last["start_from"][key] for key in ("stage", "weights", "head", "positions")}
+    assert start == {"stage": "finetune", "weights": "encoder", "head": "keep", "positions": "bicubic"}
+    assert cfg.evaluate.start_from.stage == "finetune_448"
+
+
+def test_the_last_stage_of_idmm_is_minimised_and_normalised_as_the_one_before() -> None:
+    words = ["finetune.method.mixing=null", "finetune.method.label_smoothing=0.3", "finetune.dataset.std=[1,1,1]"]
+    before, last = (stage(name, *IDMM, *words) for name in ("finetune", "finetune_448"))
+    assert last["method"] == before["method"]
+    assert (last["dataset"], last["views"]) == (before["dataset"], before["views"])
+
+
+def test_the_last_stage_of_idmm_has_any_size() -> None:
+    words = ["pretrain.image_size=32", "finetune.image_size=64", "finetune_448.image_size=128"]
+    sizes = [stage(name, *IDMM, *words)["arch"]["image_size"] for name in ("pretrain", "finetune", "finetune_448")]
+    assert sizes == [32, 64, 128]
+
+
+def test_what_is_judged_is_judged_as_the_stage_trains_it() -> None:
+    words = [
+        "stages=[pretrain,finetune,evaluate]",
+        "arch.depth=2",
+        "finetune.method.feature_scale=3.0",
+        "image_size=16",
+    ]
+    cfg = compose(words)
+    check(cfg)
+    trained, judged = stage("finetune", *words), stage("evaluate", *words)
+    for key in ("dataset", "arch", "method", "image_size", "evaluation_view", "reads_labels"):
+        assert judged[key] == trained[key]
+    assert (judged["learner"], judged["views"], judged["optimization"]) == (None, None, None)
+
+
+def test_what_is_said_of_evaluate_itself_stays() -> None:
+    words = ["stages=[evaluate]", "evaluate.method.feature_scale=1.0", "evaluate.dataset=cifar10", "evaluator=[knn]"]
+    judged = stage("evaluate", *words)
+    assert (judged["dataset"]["name"], list(judged["evaluator"])) == ("cifar10", ["knn"])
+    assert (judged["method"]["feature_scale"], judged["method"]["normalize_features"]) == (1.0, True)
+
+
+def test_pretraining_is_judged_with_its_own_method_and_without_labels() -> None:
+    judged = stage("evaluate", "stages=[evaluate]", "evaluate.start_from.stage=pretrain", "method.hidden=32")
+    assert judged["method"] == stage("pretrain", "method.hidden=32")["method"]
+    assert judged["reads_labels"] is False
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("evaluate.views=plain", "evaluate.views is given, but evaluate does not train"),
+        ("evaluate.start_from=null", "there is nothing to judge"),
+        ("evaluate.start_from.stage=null", "neither a stage nor a file"),
+    ],
+)
+def test_a_judging_stage_that_cannot_be_is_refused_in_words(word: str, said: str) -> None:
+    assert said in refused("stages=[evaluate]", word)
+
+
+def test_the_stage_finetune_448_follows_any_method_once_its_length_and_batch_are_given() -> None:
+    words = ["stages=[pretrain,finetune,finetune_448]", "finetune_448.image_size=16"]
+    said = refused(*words)
+    assert "finetune_448 has no length" in said
+    assert "finetune_448.batch_size=null" in said
+    check(compose([*words, "finetune_448.epochs=1", "finetune_448.batch_size=8"]))

@@ -1,15 +1,18 @@
-import argparse
-import hashlib
 import json
+from itertools import pairwise
 
 import pytest
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from smalldata_vit.backbones.cait import cait
+from smalldata_vit.backbones.pit import pit
+from smalldata_vit.backbones.sinusoid import sinusoid
+from smalldata_vit.backbones.swin import swin
+from smalldata_vit.backbones.t2t_vit import t2t_vit
 from smalldata_vit.backbones.vit import vit
-from smalldata_vit.handoff import HandOffError, load_encoder, read_weights
+from smalldata_vit.handoff import HandOffError, load_encoder
 
 
 def network(image_size=16, width=24, seed=0, **changes):
@@ -37,7 +40,7 @@ def test_a_table_of_another_grid_is_resized_by_the_named_rule_and_keeps_the_clas
     assert torch.equal(new[:, :1], old[:, :1])
     torch.testing.assert_close(new[:, 1:], expected.flatten(2).transpose(1, 2))
     assert report.resized == {"pos_embed": (4, 8)}
-    assert "1 resized (pos_embed: 4 x 4 to 8 x 8)" in report.summary()
+    assert f"1 resized (pos_embed: 4 x 4 to 8 x 8, {rule})" in report.summary()
     assert "pos_embed" not in report.loaded
 
 
@@ -46,14 +49,75 @@ def test_a_table_without_class_row_is_resized_too():
     assert load_encoder(target, network(16, pooling="mean").state_dict()).resized == {"pos_embed": (4, 8)}
 
 
-def test_idmms_tables_grow_from_50_to_197_to_785_rows():
-    state = {"cls_token": torch.zeros(1, 1, 4), "pos_embed": torch.randn(1, 50, 4)}
-    for rows in (197, 785):
-        target = nn.Module()
-        target.cls_token, target.pos_embed = nn.Parameter(torch.ones(1, 1, 4)), nn.Parameter(torch.zeros(1, rows, 4))
-        load_encoder(target, state)
-        state = target.state_dict()
-    assert state["pos_embed"].shape == (1, 785, 4)
+def test_idmms_deit_grows_from_50_to_197_to_785_rows_from_stage_to_stage():
+    stages = [vit(size, 16, 24, 1, 3, 2, 0.0) for size in (112, 224, 448)]
+    for before, after in pairwise(stages):
+        report = load_encoder(after, before.state_dict())
+        assert list(report.resized) == ["pos_embed"]
+        assert torch.equal(after.pos_embed[:, :1], before.pos_embed[:, :1])
+    assert [network.pos_embed.shape[1] for network in stages] == [50, 197, 785]
+
+
+def test_pits_table_of_maps_is_resized():
+    source, target = (pit(size, 8, 4, 8, [1, 1, 1], [1, 2, 4], 2, 0.0) for size in (32, 64))
+    report = load_encoder(target, source.state_dict())
+    expected = F.interpolate(source.pos_embed.detach(), size=(15, 15), mode="bicubic")
+    assert report.resized == {"pos_embed": (7, 15)}
+    torch.testing.assert_close(target.pos_embed.detach(), expected)
+
+
+def t2t(size):
+    return t2t_vit(size, 16, 1, 2, 2, 0.0, "performer", 1e-5, "truncated_normal", 0.0, token_width=8)
+
+
+def test_t2ts_sinusoid_is_interpolated_or_recomputed_as_was_declared():
+    source = t2t(32)
+    interpolated, recomputed = t2t(64), t2t(64)
+    report = load_encoder(interpolated, source.state_dict(), positions="bicubic")
+    assert report.resized == load_encoder(recomputed, source.state_dict(), positions="recomputed").resized
+    assert report.resized == {"pos_embed": (2, 4)}
+    assert torch.equal(recomputed.pos_embed, sinusoid(17, 16))
+    grid = source.pos_embed[:, 1:].reshape(1, 2, 2, 16).permute(0, 3, 1, 2)
+    expected = F.interpolate(grid, size=(4, 4), mode="bicubic").flatten(2).transpose(1, 2)
+    torch.testing.assert_close(interpolated.pos_embed[:, 1:], expected)
+    assert not interpolated.pos_embed.requires_grad
+    assert torch.equal(recomputed.blocks[0].mlp.fc1.weight, source.blocks[0].mlp.fc1.weight)
+
+
+def test_a_learned_table_is_not_recomputed():
+    with pytest.raises(HandOffError, match="pos_embed was learned"):
+        load_encoder(network(32), network(16).state_dict(), positions="recomputed")
+
+
+def test_caits_table_has_no_row_of_the_class_token_and_is_resized_whole():
+    source, target = (cait(size, 4, 12, 1, 2, 2, 0.0, 1, 2, 1e-5, "size") for size in (16, 32))
+    load_encoder(target, source.state_dict())
+    expected = F.interpolate(
+        source.pos_embed.detach().reshape(1, 4, 4, 12).permute(0, 3, 1, 2), size=(8, 8), mode="bicubic"
+    )
+    torch.testing.assert_close(target.pos_embed.detach(), expected.flatten(2).transpose(1, 2))
+
+
+def small_swin(size, windows):
+    return swin(size, 2, 8, [2, 2], [2, 2], windows, 2, 0.0, "padded")
+
+
+def test_swin_sees_another_size_with_the_same_tables():
+    source, target = small_swin(16, [4, 4]), small_swin(32, [4, 4])
+    report = load_encoder(target, source.state_dict())
+    assert (len(report.loaded), report.resized) == (len(source.state_dict()), {})
+
+
+def test_swins_tables_of_relative_positions_are_resized_for_another_window():
+    source, target = small_swin(16, [2, 2]), small_swin(16, [4, 4])
+    report = load_encoder(target, source.state_dict())
+    name = "layers.1.blocks.1.attn.relative_position_bias_table"
+    assert report.resized[name] == (3, 7)
+    old = source.state_dict()[name].T.reshape(1, 2, 3, 3)
+    expected = F.interpolate(old, size=(7, 7), mode="bicubic")[0].flatten(1).T
+    torch.testing.assert_close(target.state_dict()[name], expected)
+    with pytest.raises(HandOffError, match=r"has shape \(9, 2\), the network's has \(49, 2\)"):
+        load_encoder(target, source.state_dict(), positions="none")
 
 
 @pytest.mark.parametrize("positions", ["none", "bicubic"])
@@ -97,75 +161,8 @@ def test_a_head_declared_new_stays_new_even_if_one_is_offered():
     assert report.left_over == report.new == ["head.weight", "head.bias"]
 
 
-def test_a_checkpoint_of_ours_a_bare_state_and_safetensors_give_the_same_weights(tmp_path):
-    state = network().state_dict()
-    files = [tmp_path / n for n in ("step.ckpt", "bare.pth", "x.safetensors")]
-    torch.save({"encoder": state, "step": 3}, files[0])
-    torch.save(state, files[1])
-    safetensors.torch.save_file(state, files[2])
-    for file in files:
-        found, sha256 = read_weights(file)
-        assert found.keys() == state.keys()
-        assert equal(state, found)
-        assert sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def test_a_checkpoint_of_the_recipes_authors_is_read_by_its_source(tmp_path):
-    state = network().state_dict()
-    prefixed = {f"module.backbone.{n}": v for n, v in state.items()} | {"module.mlphead.mlp.0.bias": torch.zeros(3)}
-    torch.save({"student": prefixed, "args": argparse.Namespace(lr=1.0)}, tmp_path / "checkpoint.pth")
-    found, _ = read_weights(tmp_path / "checkpoint.pth", source="student")
-    report = load_encoder(network(seed=1), found, left_over=["mlphead.*"])
-    assert len(report.loaded) == len(state)
-    assert report.left_over == ["mlphead.mlp.0.bias"]
-
-
-def test_a_source_that_is_not_there_is_refused_with_those_that_are(tmp_path):
-    torch.save({"student": {"w": torch.zeros(1)}, "epoch": 3}, tmp_path / "a.pth")
-    with pytest.raises(HandOffError, match=r"a\.pth has no weights called 'teacher'; it holds: student, epoch"):
-        read_weights(tmp_path / "a.pth", source="teacher")
-    with pytest.raises(HandOffError, match=r"'epoch' is no mapping"):
-        read_weights(tmp_path / "a.pth", source="epoch")
-
-
-@pytest.mark.parametrize("name", ["bad.ckpt", "bad.safetensors"])
-@pytest.mark.parametrize("damage", [b"", b"no weights at all", "truncated", "flipped"])
-def test_a_damaged_file_is_refused_by_name(tmp_path, name, damage):
-    file = tmp_path / name
-    if isinstance(damage, str):
-        state = {"w": torch.arange(1000.0)}
-        safetensors.torch.save_file(state, file) if "safe" in name else torch.save(state, file)
-        content = bytearray(file.read_bytes())
-        content[2] ^= 255
-        damage = bytes(content) if damage == "flipped" else bytes(content[: len(content) // 2])
-    file.write_bytes(damage)
-    with pytest.raises(HandOffError, match=name.replace(".", r"\.")):
-        read_weights(file)
-
-
-def test_a_file_that_would_run_code_is_refused(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (print, ("ran",))
-
-    torch.save({"encoder": Trap()}, tmp_path / "trap.ckpt")
-    with pytest.raises(HandOffError, match=r"trap\.ckpt cannot be read"):
-        read_weights(tmp_path / "trap.ckpt")
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(HandOffError, match=r"gone\.ckpt is not a file"):
-        read_weights(tmp_path / "gone.ckpt")
-
-
 def test_weights_of_a_diverged_training_are_refused():
     state = network(seed=1).state_dict()
     state["norm.bias"][3] = float("nan")
     with pytest.raises(HandOffError, match=r"norm\.bias holds values that are not finite"):
         load_encoder(network(), state)
-
-
-def test_a_bare_state_is_an_encoder_and_nothing_else(tmp_path):
-    torch.save(network().state_dict(), tmp_path / "bare.pth")
-    with pytest.raises(HandOffError, match=r"no weights called 'teacher'; it holds: cls_token"):
-        read_weights(tmp_path / "bare.pth", source="teacher")

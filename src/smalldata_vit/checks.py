@@ -8,7 +8,8 @@ from typing import Any
 
 from smalldata_vit import signatures
 from smalldata_vit.annotations import fits
-from smalldata_vit.schema import ALLOWED_FOR_TRAINER, ALLOWED_VALUES, INHERITED, OWN, STAGES
+from smalldata_vit.schema import ALLOWED_FOR_TRAINER, ALLOWED_VALUES, EVALUATE, INHERITED, OWN, STAGES
+from smalldata_vit.start_checks import misfits_of_start
 from smalldata_vit.words import NOT_FOR_LIGHTNING
 
 ALLOW = "SMALLDATA_VIT_ALLOW"
@@ -50,10 +51,18 @@ def no_subtree(stage: str, key: str, value: Any) -> str:
     return f"{stage}.{key} is {value!r}, but a subtree belongs there; {how}"
 
 
+def absent(name: str) -> frozenset[str]:
+    """Subtrees that a stage of this name does not have."""
+    return frozenset({"learner", "views", "optimization"}) if name == EVALUATE else frozenset()
+
+
 def _shape(stage: Mapping[str, Any], name: str) -> Iterator[str]:
     """Subtrees that are no objects, or not the mapping of objects that they should be."""
+    lacking = absent(name)
     for key in (*INHERITED, *OWN, "learner", "evaluation_view"):
-        if key not in ("evaluator", "guidance") and "_target_" not in stage[key]:
+        if key in lacking and stage[key] is not None:
+            yield f"{name}.{key} is given, but {name} does not train: it has none"
+        if key not in ("evaluator", "guidance") and key not in lacking and "_target_" not in stage[key]:
             yield f"{name}.{key} has no _target_: it is an object to be built"
     for key, path in (("evaluator", f"{name}.evaluator"), ("logger", "logger")):
         for inner, node in (stage[key] or {}).items():
@@ -87,17 +96,11 @@ def _values(stage: Mapping[str, Any], name: str) -> Iterator[str]:
             yield f"{name}.{key}={stage[key]} must be more than 0"
     if stage["seed"] < 0:
         yield f"seed={stage['seed']} must not be negative"
-    if stage["epochs"] is None and stage["steps"] is None:
+    if name != EVALUATE and stage["epochs"] is None and stage["steps"] is None:
         yield f"{name} has no length: give {name}.epochs= or {name}.steps="
-    source = stage["start_from"]
-    if source is not None and (source["stage"] is None) == (source["file"] is None):
-        given = "neither a stage nor a file" if source["stage"] is None else "both a stage and a file"
-        yield (
-            f"{name}.start_from names {given}: set one of {name}.start_from.stage= and .file= and the other to null; "
-            f"{name}.start_from=null is from scratch"
-        )
-    if source is not None and source["stage"] == name:
-        yield f"{name}.start_from.stage={name}: a stage cannot start from itself"
+    if name != EVALUATE and stage["batch_size"] is None:
+        yield f"{name}.batch_size=null: training needs the number of images in a global batch"
+    yield from misfits_of_start(stage, name)
 
 
 def _lightning(trainer: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """From what a person typed to one composed, checked config; from that to the self-contained config of each stage."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from smalldata_vit import checks
+from smalldata_vit import as_trained, checks
 from smalldata_vit.composition import (
     CONF,
     choices_of,
@@ -23,8 +22,10 @@ from smalldata_vit.composition import (
     set_by_overlays,
 )
 from smalldata_vit.inheritance import below, merged
-from smalldata_vit.overrides import parse, put
-from smalldata_vit.schema import GUIDE, INHERITED, OWN, STAGES, StartFrom
+from smalldata_vit.overrides import parse
+from smalldata_vit.root_values import as_written, put_typed, same_option
+from smalldata_vit.schema import EVALUATE, GUIDE, INHERITED, OWN, STAGES, Stage, StartFrom
+from smalldata_vit.stage_hash import config_hash
 from smalldata_vit.words import ConfigError, group_of, hold_at_root, parts, quoted, rewrite
 
 __all__ = [
@@ -41,12 +42,6 @@ __all__ = [
     "rewrite",
     "stage_config",
 ]
-
-NOT_HASHED = frozenset(
-    {"trainer", "logger", "tags", "name", "experiment_name", "checkpoint_every_seconds", "pixel_baseline", "hash"}
-)
-"""Keys of a stage that change nothing about its weights and its own numbers."""
-WHERE_IMAGES_LIE = frozenset({"root", "cache", "decoded", "cache_limit", "workers"})
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -67,7 +62,8 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     if f"guide_{choices['dataset']}" in options("plan"):
         plain.append(f"plan@_global_=guide_{choices['dataset']}")
     cfg, choices = composed(plain)
-    stage = next(iter(cfg.stages))
+    alone = [parts(w)[2] for w in words if parts(w)[1] == "stages"] in (["[evaluate]"], [EVALUATE])
+    stage = EVALUATE if alone else next(iter(cfg.stages))
     own = [w for w in chosen if parts(w)[1] in OWN]
     if own:
         cfg, choices = composed([*plain, *hold_at_root(own, stage)])
@@ -78,6 +74,8 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         bring_guide(cfg)
     with open_dict(cfg):
         cfg.chosen = {key: str(value) for key, value in choices.items() if value is not None}
+    if EVALUATE in cfg.stages:
+        judge_as_trained(cfg, choices, words)
     OmegaConf.set_readonly(cfg, True)
     return cfg
 
@@ -89,10 +87,29 @@ def bring_guide(cfg: DictConfig) -> None:
         cfg.stages = [GUIDE, *cfg.stages]
 
 
-def same_option(choices: Mapping[str, Any], group: str) -> list[str]:
-    """The stages that take the root's values of a group: those with its option, but the guide's recipe is its own."""
-    same = [stage for stage in STAGES if choices.get(f"{group}@{stage}.{group}") == choices.get(group)]
-    return [stage for stage in same if stage != GUIDE or group == "dataset"]
+def judge_as_trained(cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Give `evaluate` the settings of what it judges, wherever it was not given its own; of a past run the seed too."""
+    source, typed = cfg[EVALUATE].start_from, {parts(word)[1] for word in words}
+    if source is None:
+        return
+    past = as_trained.written(source, cfg.output_dir, list(cfg.stages))
+    if past is None and source.stage not in STAGES:
+        return
+    trained = stage_config(cfg, source.stage) if past is None else past
+    said = below(set_by_overlays(choices) | typed, EVALUATE)
+    if past is not None and "image_size" in typed and f"{source.stage}.image_size" not in typed:
+        said |= {"image_size"}
+    chosen = {g for g in as_trained.GROUPS if f"{g}@{EVALUATE}.{g}" in typed}
+    chosen |= {g for g in ("dataset", "arch") if choices[f"{g}@{EVALUATE}.{g}"] != choices[g]}
+    options = {group: option(group, choices[f"{group}@{EVALUATE}.{group}"]) for group in as_trained.GROUPS}
+    options["evaluation_view"] = Stage().evaluation_view
+    taken = as_trained.settings(as_written(cfg)[EVALUATE], trained, options, said, chosen)
+    with open_dict(cfg):
+        for key, value in taken.items():
+            cfg[EVALUATE][key] = value
+        if past is not None:
+            cfg.seed = cfg.seed if "seed" in typed else past["seed"]
+            cfg.name = cfg.name if "name" in typed or source.stage is None else past["experiment_name"]
 
 
 def inherit(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
@@ -112,28 +129,6 @@ def inherit(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
             cfg[stage].image_size = size
 
 
-def as_written(cfg: DictConfig) -> dict[str, Any]:
-    """The config as plain containers, references still unresolved."""
-    plain = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
-def put_typed(cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str]) -> None:
-    """Put typed values into the config; one at the root also into each stage with the same option that got none."""
-    typed = {parts(word)[1] for word in words}
-    for word in words:
-        sign, key, value = parts(word)
-        [override] = parse([word])
-        put(cfg, override)
-        first = key.partition(".")[0]
-        group = "dataset" if key == "image_size" else first
-        for stage in same_option(choices, group) if group in INHERITED else ():
-            if f"{stage}.{key}" not in typed and (stage, key) != (GUIDE, "image_size"):
-                [same] = parse([f"{sign}{stage}.{key}" + ("" if value is None else f"={value}")])
-                put(cfg, same)
-
-
 def choice(cfg: DictConfig, group: str) -> str:
     """The option of a group that was chosen at the root."""
     return cfg.chosen[group]
@@ -143,7 +138,8 @@ def check(cfg: DictConfig) -> None:
     """ConfigError that lists everything in the scheduled stages that cannot be right."""
     found = checks.stage_misfits(list(cfg.stages))
     for stage in cfg.stages if not found else ():
-        scalars = {key: cfg[stage]._get_node(key) for key in (*INHERITED, *OWN, "learner", "evaluation_view")}
+        subtrees = {*INHERITED, *OWN, "learner", "evaluation_view"} - checks.absent(stage)
+        scalars = {key: cfg[stage]._get_node(key) for key in sorted(subtrees)}
         scalars = {key: node for key, node in scalars.items() if not OmegaConf.is_dict(node) or node._is_none()}
         found += [checks.no_subtree(stage, key, node._value()) for key, node in scalars.items()]
         found += checks.misfits(stage_config(cfg, stage)) if not scalars else []
@@ -162,8 +158,10 @@ def stage_config(cfg: DictConfig, stage: str) -> dict[str, Any]:
         raise ConfigError(in_words(error)) from error
     assert isinstance(own, dict)
     settings = {str(key): value for key, value in own.items()} | dict(zip(("trainer", "logger"), shared, strict=True))
-    if cfg.debug:
+    if cfg.debug and settings["learner"] is not None:
         settings |= {"steps": 2, "evaluate_every_epochs": None}
+    if settings["start_from"] is not None and settings["start_from"]["timm"] is True:
+        settings["start_from"]["timm"] = settings["arch"].get("name", True)
     if settings["guidance"]:
         given = cfg.guide.start_from
         settings["guide_from"] = asdict(StartFrom(stage=GUIDE)) if given is None else dict(given)
@@ -174,21 +172,6 @@ def stage_config(cfg: DictConfig, stage: str) -> dict[str, Any]:
         "tags": list(cfg.tags),
         "experiment_name": cfg.name or f"{choice(cfg, 'method')}_{choice(cfg, 'dataset')}",
     }
-
-
-def config_hash(stage: Mapping[str, Any]) -> str:
-    """SHA-256 of what decides a stage's result: not where it runs, what it is called, or where its images lie."""
-    counted = {key: value for key, value in stage.items() if key not in NOT_HASHED}
-    unread = WHERE_IMAGES_LIE | (frozenset() if stage["reads_labels"] else {"labels_per_class"})
-    counted["dataset"] = without(stage["dataset"], unread)
-    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
-
-
-def without(node: Any, keys: frozenset[str]) -> Any:
-    """A copy of nested plain values without some keys, wherever they stand."""
-    if isinstance(node, Mapping):
-        return {key: without(value, keys) for key, value in node.items() if key not in keys}
-    return [without(value, keys) for value in node] if isinstance(node, list) else node
 
 
 def experiment_hash(cfg: DictConfig) -> str:

@@ -20,6 +20,7 @@ from smalldata_vit.baselines import pixels_alone
 from smalldata_vit.checkpoints import newest_whole
 from smalldata_vit.console import set_up_log
 from smalldata_vit.data.dataset import Splits
+from smalldata_vit.evaluating import judge_source
 from smalldata_vit.fitting import free_memory, images_that_fit
 from smalldata_vit.flops import per_image
 from smalldata_vit.journal import Journal
@@ -68,12 +69,13 @@ def settle(
     """The outcome of a stage that was finished before, or of running it now, alone in its folder."""
     name = config["stage"]
     key = store.stage_key(config["hash"], splits.split_hash, source.key)
-    store.refuse_change(config, key, target / name)
+    if config["learner"] is not None:  # a judgement can be repeated by other evaluators: no training is lost
+        store.refuse_change(config, key, target / name)
     folder = store.stage_folder(target, name, shared, key)
     with Lock(folder.parent / f".{folder.name}.lock", what=f"the stage {name} in {folder}", waits=True):
         store.link(folder, target / name)
         outcome = store.outcome_of(folder)
-        if outcome.get("status") == "finished":
+        if outcome.get("status") == "finished" and outcome.get("key") == key:
             store.say_skipped(name, folder)
             return outcome
         try:
@@ -100,6 +102,8 @@ def lead(
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     write_json(folder / "data.json", splits.record)
     loggers = build_loggers(config, folder)
+    if config["learner"] is None:
+        return judge_source(config, splits, source, folder, journal, loggers) | {"key": key}
     stage = assemble(config, splits, folder, journal, loggers, proof=key)
     learner = stage.learner
     journal.note(describe(config, stage))
@@ -228,6 +232,7 @@ def finish(config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, j
         "status": "finished",
         "metrics": numbers,
         **{name: begun[name] for name in ("untrained", "hand_off", "start_from", "guide") if begun.get(name)},
+        "from_scratch": begun.get("from_scratch"),
         "selected": {"rule": config["select"], "step": learner.best[1] if learner.best[1] >= 0 else learner.step},
         "evaluators": {name: evaluator.recorded() for name, evaluator in stage.evaluators.items()},
         "labels_per_class": config["dataset"]["labels_per_class"] if config["reads_labels"] else 0,

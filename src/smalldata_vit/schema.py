@@ -16,13 +16,21 @@ ROOT = ("trainer", "logger", "plan", "experiment")
 
 @dataclass
 class StartFrom:
-    """Where a stage's weights come from: a stage or a file."""
+    """Where a stage's weights come from: a stage, a file, or timm."""
 
     stage: str | None = None
     file: str | None = None
+    timm: Any = None  # a name of timm's (deit_tiny_patch16_224), or true: that of arch=timm
+    format: str = "auto"  # of a file
     weights: str = "encoder"
     head: str = "new"
     positions: str = "bicubic"
+    new: list[str] = field(default_factory=list)  # patterns of names that may begin anew
+    left_over: list[str] = field(default_factory=list)  # patterns of names that need not be used
+
+
+SOURCES = ("stage", "file", "timm")
+"""Keys of `start_from` of which one says where weights come from."""
 
 
 @dataclass
@@ -43,7 +51,7 @@ class Stage:
     image_size: int = field(default="${.dataset.image_size}")  # type: ignore[assignment]  # pixels
     epochs: float | None = None
     steps: int | None = None  # when given, instead of epochs
-    batch_size: int = MISSING  # images in a global batch
+    batch_size: int | None = None  # images in a global batch
     pass_size: int | None = None  # images in one forward
     drop_last: bool = True
     passes_per_epoch: int = 1
@@ -55,6 +63,11 @@ class Stage:
     pixel_baseline: bool = False
     evaluate_every_epochs: float | None = None
     checkpoint_every_seconds: float = 30.0
+
+
+def judging_stage() -> Stage:
+    """A stage without what only training needs; its `learner` of null is the sign of it."""
+    return Stage(views=None, optimization=None, learner=None)
 
 
 @dataclass
@@ -94,6 +107,8 @@ class Root:
     guide: Stage = field(default_factory=Stage)
     pretrain: Stage = field(default_factory=Stage)
     finetune: Stage = field(default_factory=Stage)
+    finetune_448: Stage = field(default_factory=Stage)
+    evaluate: Stage = field(default_factory=judging_stage)
     chosen: dict[str, str] = field(default_factory=dict)  # option of each group; written by composition alone
 
 
@@ -102,11 +117,15 @@ STAGES = tuple(f.name for f in fields(Root) if f.type is Stage)
 GUIDE = "guide"
 """The stage that trains the CNN by which others are guided; its image size is its own, not the root's."""
 
+EVALUATE = "evaluate"
+"""The stage that trains nothing: it judges what another stage or a file left."""
+
 ALLOWED_VALUES: dict[str, tuple[str, ...]] = {
     "select": ("last", "best"),
     "start_from.head": ("new", "keep", "probe"),
-    "start_from.positions": ("bicubic", "scale_factor", "none"),
-    "start_from.stage": STAGES,
+    "start_from.positions": ("bicubic", "scale_factor", "recomputed", "none"),
+    "start_from.format": ("auto", "ours", "gani", "dino", "idmm", "lg", "timm"),
+    "start_from.stage": tuple(stage for stage in STAGES if stage != EVALUATE),
 }
 """Words that a key of a stage may have as its value."""
 

@@ -57,7 +57,9 @@ def source_key(start_from: Mapping[str, Any] | None, target: Path) -> str | None
     """The same of one source; None where there is none that is whole."""
     if start_from is None:
         return "scratch"
-    asked = f"{start_from['weights']}/{start_from['head']}/{start_from['positions']}"
+    asked = store.asked_of(start_from)
+    if start_from.get("timm") is not None:
+        return f"{store.timm_key(start_from['timm'])}/{asked}"
     if start_from["stage"] is None:
         with Path(start_from["file"]).open("rb") as file:
             return f"{hashlib.file_digest(file, 'sha256').hexdigest()}/{asked}"

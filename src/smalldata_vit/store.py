@@ -1,8 +1,10 @@
 """What a stage is: the key under which a finished one is found again, and what changed when it is not the same."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,19 @@ def stage_key(config_hash: str, split_hash: str, source_key: str) -> str:
 def guided_key(source_key: str, guide_key: str | None) -> str:
     """What decides a stage's start together: where its weights come from, and those of its guide, if it has one."""
     return source_key if guide_key is None else f"{source_key}/guide:{guide_key}"
+
+
+def asked_of(start_from: Mapping[str, Any]) -> str:
+    """What of `start_from` decides, beside the source itself, with which weights a stage begins."""
+    asked = f"{start_from['weights']}/{start_from['head']}/{start_from['positions']}"
+    more = {key: start_from.get(key) for key in ("format", "new", "left_over")}
+    more = {key: value for key, value in more.items() if value and value != "auto"}
+    return f"{asked}/{json.dumps(more, sort_keys=True)}" if more else asked
+
+
+def timm_key(name: str) -> str:
+    """What stands for weights of timm's: their name, and the version of timm that decides what a name means."""
+    return f"timm-{version('timm')}:{name}"
 
 
 def refuse_change(config: Mapping[str, Any], key: str, link: Path) -> None:

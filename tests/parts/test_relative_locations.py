@@ -137,7 +137,7 @@ def test_classes_refuse_a_grid_that_they_do_not_name() -> None:
 
 
 def test_a_backbone_without_maps_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"Linear gives no maps .* method.relative_locations=null"):
+    with pytest.raises(ValueError, match=r"Linear gives no maps, .* method.relative_locations=null"):
         RelativeLocations(nn.Linear(3, 3), FACTS, Constant(0.5))
 
 

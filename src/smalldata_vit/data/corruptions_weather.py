@@ -25,8 +25,8 @@ MEANS = ((78, 149, 166), (201, 205, 214), (201, 205, 214), (138, 153, 165), (112
 DEVIATIONS = ((27, 16, 15), (21, 22, 23), (21, 22, 23), (28, 28, 30), (44, 43, 42))
 DEVIATIONS_SHRUNK = ((23, 14, 13), (17, 18, 19), (17, 18, 19), (21, 21, 23), (36, 35, 33))
 """Of the photographs' channels, of 255, as measured on them; shrunk to a fifth."""
-FROST_DECAY, FROST_SIDE = 1.05, 256
-"""Of the fractal that frost is cut from, so that pixels 1, 4 and 16 apart correlate as in the photographs."""
+FROST_DECAY = 1.05
+"""Of the fractals, so that pixels 1, 4 and 16 apart correlate as in the photographs."""
 GREY = (0.299, 0.587, 0.114)
 
 
@@ -47,35 +47,38 @@ class Frost:
     """Ice before the picture: shares of both.
 
     Arguments:
-        photographs: folder with the published photographs; None: a fractal of the same means and deviations.
+        photographs: folder with the published photographs; None: as many fractals of their means and deviations.
         table: side that the levels were made for; it decides how far photographs are shrunk.
     """
 
     def __init__(self, photographs: Path | None, table: int) -> None:
         self.table = table
-        self.photographs = [] if photographs is None else [_shrunk(photographs / n, table) for n in PHOTOGRAPHS]
+        self.photographs = (
+            made_photographs(table) if photographs is None else [_shrunk(photographs / n, table) for n in PHOTOGRAPHS]
+        )
 
     def __call__(
         self, images: Float[Tensor, "B 3 S S"], level: tuple[float, float], draws: Generators
     ) -> Float[Tensor, "B 3 S S"]:
         """level[0] of the picture and level[1] of the frost."""
-        side = images.shape[-1]
-        ice = torch.stack([self._cut(draw, side) for draw in draws]) if self.photographs else self._made(draws, side)
+        ice = torch.stack([self._cut(draw, images.shape[-1]) for draw in draws])
         return (level[0] * images + level[1] * ice.to(images.device)).clamp(0, 1)
 
     def _cut(self, draw: np.random.Generator, side: int) -> Float[Tensor, "3 S S"]:
         photograph = self.photographs[int(draw.integers(len(self.photographs)))]
+        if side >= min(photograph.shape[1:]):
+            raise ValueError(f"images of {side} px cannot be cut from frost of {tuple(photograph.shape[1:])} px")
         top, left = (int(draw.integers(0, length - side)) for length in photograph.shape[1:])
         return photograph[:, top : top + side, left : left + side]
 
-    def _made(self, draws: Generators, side: int) -> Float[Tensor, "B 3 S S"]:
-        kinds = [int(draw.integers(len(MEANS))) for draw in draws]
-        clouds = torch.from_numpy(fractal(draws, max(_map_side(side), FROST_SIDE), FROST_DECAY)).float()[:, None]
-        clouds = (clouds - clouds.mean((2, 3), keepdim=True)) / clouds.std((2, 3), keepdim=True)
-        clouds = clouds[:, :, :side, :side]
-        spreads = DEVIATIONS if self.table == 224 else DEVIATIONS_SHRUNK
-        mean, deviation = (torch.tensor([of[kind] for kind in kinds])[:, :, None, None] for of in (MEANS, spreads))
-        return ((mean + deviation * clouds) / 255).clamp(0, 1)
+
+def made_photographs(table: int) -> list[Float[Tensor, "3 H W"]]:
+    """A fractal in place of each photograph, always the same."""
+    side, spreads = (1024, DEVIATIONS) if table == 224 else (256, DEVIATIONS_SHRUNK)
+    clouds = torch.from_numpy(fractal([np.random.default_rng(n) for n in range(len(MEANS))], side, FROST_DECAY))
+    clouds = (clouds - clouds.mean((1, 2), keepdim=True)) / clouds.std((1, 2), keepdim=True)
+    mean, deviation = (torch.tensor(of, dtype=torch.float64)[:, :, None, None] for of in (MEANS, spreads))
+    return list(((mean + deviation * clouds[:, None]) / 255).clamp(0, 1).float())
 
 
 def _shrunk(file: Path, table: int) -> Float[Tensor, "3 H W"]:

@@ -138,10 +138,11 @@ def pictures(networks: Sequence[Trained], places: Sequence[int], keep: float, in
 
 
 def stage_folders(run: Path) -> list[Path]:
-    """The finished stages of a run in their order; ValueError if there is none."""
+    """The finished stages of a run that trained something, in their order; ValueError if there is none."""
     if (run / "config.yaml").exists():
         return [run]
-    finished = [run / s for s in STAGES if s != GUIDE and outcome_of(run / s).get("status") == "finished"]
+    there = [run / stage for stage in STAGES if stage != GUIDE and (run / stage / "checkpoints").is_dir()]
+    finished = [folder for folder in there if outcome_of(folder).get("status") == "finished"]
     if not finished:
         raise ValueError(f"{run} holds no finished stage: it has to be the output folder of a run, or of one stage")
     return finished
@@ -156,7 +157,7 @@ def load(folder: Path) -> Trained:
         raise ValueError(f"{folder} is no finished stage with a whole checkpoint: run it to its end first")
     splits = load_data(config)
     network = build_method(config, facts_of(config, splits)).encoder
-    handoff.load_encoder(network, handoff.read_weights(found.path, "encoder")[0])
+    handoff.load_encoder(network, torch.load(found.path, map_location="cpu", weights_only=True)["encoder"])
     return Trained(f"{folder.parent.name}: {described(config)}", folder, network.eval(), config, splits)
 
 
