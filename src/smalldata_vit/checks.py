@@ -24,6 +24,7 @@ GIVEN_LATER = {
     "evaluation_view": frozenset({"image_size", "dataset_mean", "dataset_std"}),
     "arch": frozenset[str](),
     "guidance": frozenset({"student", "facts"}),
+    "relative_locations": frozenset({"student", "facts"}),
     "guide": frozenset[str](),
     "schedule": frozenset({"peak"}),
     "optimizer": frozenset({"params", "lr"}),

@@ -15,8 +15,8 @@ ELSEWHERE = {
     "net": "arch=<option> is the network",
     "ckpt_path": "the same output_dir= resumes by itself, <stage>.start_from.file= starts a new stage from a file",
     "train": "stages=[…] says what runs, for example stages=[finetune]",
-    "test": "every stage is judged at its end, <stage>.evaluator=[…] says how; stages=[evaluate] output_dir=<run> judges a "
-    "finished run anew",
+    "test": "every stage is judged at its end, <stage>.evaluator=[…] says how; "
+    "stages=[evaluate] output_dir=<run> judges a finished run anew",
     "hparams_search": "-m seed=0,1,2 is a sweep",
     "callbacks": "<stage>.select=, <stage>.evaluate_every_epochs= and logger= replace them",
     "extras": "there is none",

@@ -166,7 +166,10 @@ def described(config: Mapping[str, Any]) -> str:
     if not config["reads_labels"]:
         return "pretrained without labels"
     source = config["start_from"]
-    return "from scratch" if source is None else f"fine-tuned from {source.get('stage') or Path(source['file']).name}"
+    if source is None:
+        return "from scratch"
+    named = source["stage"] or source["timm"] or Path(source["file"]).name
+    return f"fine-tuned from {named}"
 
 
 if __name__ == "__main__":
