@@ -85,7 +85,7 @@ def counted(run: Run, batch: int, folder: Path) -> Steady:
     mode, opened, stack, logged = Counting(), Opened(), ExitStack(), []
     images, some = stage.learner.images, torch.arange(SMALL)
     needed = needs_values(stage.learner.views, images.take(some), images.heights[some], images.widths[some])
-    stage.learner.views = CountedViews(stage.learner.views, mode)
+    stage.learner.passage.views = CountedViews(stage.learner.views, mode)
     for name in ("log", "log_dict"):
         setattr(stage.learner, name, lambda *values: logged.append(values))
 

@@ -80,7 +80,7 @@ class Ours:
         self.settings = settings
         self.stage: Assembly = staged(self.config, Path(tempfile.mkdtemp(dir=folder)))
         if prepared:
-            self.stage.learner.views = PreparedViews(self.stage.learner.views)
+            self.stage.learner.passage.views = PreparedViews(self.stage.learner.views)
 
     def turn(self) -> Turn:
         """Train on from where the learner is."""
