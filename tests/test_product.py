@@ -140,6 +140,12 @@ def test_two_hundred_triples_run_or_are_refused_as_listed() -> None:
     assert_as_listed(triples(200))
 
 
+@pytest.mark.slow
+def test_the_whole_product_runs_or_is_refused_as_listed() -> None:
+    whole = itertools.product(*(config.options(group) for group in GROUPS))
+    assert_as_listed([dict(zip(GROUPS, names, strict=True)) for names in whole])
+
+
 def test_a_refusal_names_the_numbers() -> None:
     without = [name for name, why in listed().items() if not any(letter.isdigit() for letter in why)]
     assert without == []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from smalldata_vit.assembly import build_judge, build_method, facts_of, trained_on
-from smalldata_vit.contracts import Classifier
+from smalldata_vit.contracts import Classifier, DataFacts, Method
 from smalldata_vit.data.dataset import Splits
 from smalldata_vit.hardware import device_of
 from smalldata_vit.head_start import keep_head
@@ -30,14 +30,7 @@ def judge_source(
     method = build_method(config, facts).to(device)
     judge, evaluators = build_judge(config, splits, device)
     judge.refuse_misfits(method)
-    weights = source.read()
-    begun: dict[str, Any] = {**hand_over(method, facts, source, weights, journal)}
-    if isinstance(method, Classifier) and config["start_from"]["head"] == "keep":
-        keep_head(method, weights)
-        begun["start_from"]["head"] = "keep"
-    elif isinstance(method, Classifier):
-        journal.warn("the head was not taken over: numbers that come from logits are those of an untrained head")
-    begun["from_scratch"] = is_from_scratch(config, source)
+    begun = taken_over(config, method, facts, source, journal)
     write_json(folder / "begun.json", begun)
     journal.resume(-1)  # another judgement in this folder is replaced
     started, numbers = time.monotonic(), dict[str, float]()
@@ -52,18 +45,42 @@ def judge_source(
     for logger in loggers:
         logger.log_metrics(dict(numbers), 0)
         logger.finalize("success")
+    return (
+        outcome(config, splits, source, journal)
+        | begun
+        | {
+            "metrics": numbers,
+            "evaluators": {name: evaluator.recorded() for name, evaluator in evaluators.items()},
+            "seconds": seconds,
+            "device": device.type,
+            "folder": folder.name,
+        }
+    )
+
+
+def taken_over(
+    config: Mapping[str, Any], method: Method, facts: DataFacts, source: Source, journal: Journal
+) -> dict[str, Any]:
+    """Give a method the source's weights, its head too where that is wanted; what is to be recorded of it."""
+    weights = source.read()
+    begun: dict[str, Any] = {**hand_over(method, facts, source, weights, journal)}
+    if isinstance(method, Classifier) and config["start_from"]["head"] == "keep":
+        keep_head(method, weights)
+        begun["start_from"]["head"] = "keep"
+    elif isinstance(method, Classifier):
+        journal.warn("the head was not taken over: numbers that come from logits are those of an untrained head")
+    return begun | {"from_scratch": is_from_scratch(config, source)}
+
+
+def outcome(config: Mapping[str, Any], splits: Splits, source: Source, journal: Journal) -> dict[str, Any]:
+    """What is recorded of every judgement, whatever came out."""
     return {
         "status": "finished",
-        "metrics": numbers,
-        **begun,
         "selected": selected(source),
-        "evaluators": {name: evaluator.recorded() for name, evaluator in evaluators.items()},
         "labels_per_class": config["dataset"]["labels_per_class"] if config["reads_labels"] else 0,
         "split_hash": splits.split_hash,
         "config_hash": config["hash"],
         "seed": config["seed"],
-        "seconds": seconds,
-        "device": device.type,
         "devices": 1,
         "precision": "32-true",
         "steps": 0,
@@ -71,7 +88,6 @@ def judge_source(
         "flops": 0.0,
         "train_images": len(trained_on(config, splits)),
         "warnings": journal.warnings,
-        "folder": folder.name,
     }
 
 
