@@ -31,8 +31,11 @@ LISTS = ("evaluator", "logger")
 
 
 def options(group: str) -> list[str]:
-    """The options of a group, by name."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    """The options of a group, by name: an experiment's with its folder (gani/vit_cifar10), a flavour's without."""
+    if group == "flavour":
+        return sorted({file.stem for file in (CONF / group).glob("*/*.yaml")})
+    files = (CONF / group).rglob("*.yaml") if group == "experiment" else (CONF / group).glob("*.yaml")
+    return sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in files)
 
 
 def is_sweep(word: str) -> bool:
@@ -135,6 +138,22 @@ def plan_for(method: str, dataset: str) -> str:
     return next(name for name in (f"{method}_{dataset}", method, "pretrained") if name in known)
 
 
+def flavour_for(experiment: str | None, typed: str | None) -> str | None:
+    """The flavour of a published system's experiment, as an option: gani/fixed unless another was typed.
+
+    ConfigError where one is typed for an experiment that has none.
+    """
+    system = str(experiment).partition("/")[0]
+    known = sorted(file.stem for file in (CONF / "flavour" / system).glob("*.yaml")) if experiment else []
+    if typed is not None and typed not in known:
+        systems = sorted(folder.name for folder in (CONF / "flavour").iterdir())
+        raise ConfigError(
+            f"flavour={typed}: {f'experiment={experiment}' if experiment else 'what was chosen'} has no flavours; "
+            f"the experiments of {', '.join(systems)} have: experiment={systems[0]}/<name>"
+        )
+    return f"{system}/{typed or 'fixed'}" if known else None
+
+
 def option(group: str, name: str) -> Any:
     """An option as its file has it."""
     with hydra_at_conf():
@@ -144,8 +163,7 @@ def option(group: str, name: str) -> Any:
 
 
 def set_by_overlays(choices: Mapping[str, Any]) -> set[str]:
-    """Dotted paths of what the chosen plan and experiment set in their own files."""
-    named = [
-        CONF / group / f"{choices[group]}.yaml" for group in ("plan", "experiment") if choices.get(group) is not None
-    ]
+    """Dotted paths of what the chosen plan, experiment and flavour set in their own files."""
+    groups = [group for group in ("plan", "experiment", "flavour") if choices.get(group) is not None]
+    named = [CONF / group / f"{choices[group]}.yaml" for group in groups]
     return {path for file in named for path in leaves(OmegaConf.to_container(OmegaConf.load(file)))}

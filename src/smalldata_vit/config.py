@@ -13,6 +13,7 @@ from smalldata_vit.composition import (
     CONF,
     choices_of,
     composed,
+    flavour_for,
     in_words,
     is_sweep,
     option,
@@ -55,8 +56,12 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     parse(words)
     chosen = [w for w in words if group_of(parts(w)[1]) is not None]
     refuse_unknown_options(chosen)
-    plain = [w for w in chosen if parts(w)[1] not in OWN]
+    plain = [w for w in chosen if parts(w)[1] not in (*OWN, "flavour")]
     choices = choices_of(plain)
+    flavour = flavour_for(choices["experiment"], next((parts(w)[2] for w in chosen if parts(w)[1] == "flavour"), None))
+    if flavour is not None:
+        plain.append(f"flavour={flavour}")
+        choices = choices_of(plain)
     if choices.get("plan") is None:
         plain.append(f"plan={plan_for(choices['method'], choices['dataset'])}")
     if f"guide_{choices['dataset']}" in options("plan"):

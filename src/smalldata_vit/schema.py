@@ -10,7 +10,7 @@ INHERITED = ("dataset", "arch", "method", "guidance")
 """Groups that are chosen at the root and hold for every stage that does not name its own."""
 OWN = ("views", "optimization", "evaluator")
 """Groups that every stage chooses for itself."""
-ROOT = ("trainer", "logger", "plan", "experiment")
+ROOT = ("trainer", "logger", "plan", "experiment", "flavour")
 """Groups that a stage cannot choose."""
 
 
