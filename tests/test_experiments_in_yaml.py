@@ -82,3 +82,32 @@ def test_what_an_experiment_sets_at_the_root_reaches_the_stages(conf: Path) -> N
 )
 def test_a_mistake_in_a_file_is_refused_in_words(conf: Path, text: str, said: str) -> None:
     assert said in refused(*written(conf, text))
+
+
+def flavoured(conf: Path) -> None:
+    """A published system called paper, whose experiment has two flavours."""
+    for folder, name, text in (
+        ("experiment", "row", "defaults:\n  - override /dataset: cifar10\nfinetune: {epochs: 9, batch_size: 17}\n"),
+        ("flavour", "fixed", "finetune: {epochs: 2}\n"),
+        ("flavour", "faithful", "defaults:\n  - override /views@finetune.views: plain\ndataset: {validation: none}\n"),
+    ):
+        (conf / folder / "paper").mkdir(exist_ok=True)
+        (conf / folder / "paper" / f"{name}.yaml").write_text(BEGIN + text)
+
+
+def test_a_flavour_beats_its_experiment_and_the_sober_one_is_taken_unasked(conf: Path) -> None:
+    flavoured(conf)
+    cfg = config.compose(["experiment=paper/row"])
+    assert (cfg.chosen["flavour"], cfg.finetune.epochs, cfg.finetune.batch_size) == ("paper/fixed", 2, 17)
+    faithful = config.compose(["experiment=paper/row", "flavour=faithful"])
+    assert (faithful.finetune.epochs, faithful.chosen["views@finetune.views"]) == (9, "plain")
+    assert faithful.pretrain.dataset.validation == "none", "what a flavour sets at the root reaches the stages"
+    assert config.compose(["experiment=paper/row", "finetune.epochs=5"]).finetune.epochs == 5
+
+
+def test_a_flavour_of_what_has_none_is_refused_with_those_that_have(conf: Path) -> None:
+    flavoured(conf)
+    words = written(conf, "finetune: {epochs: 3}\n")
+    assert "experiment=x has no flavours; the experiments of" in refused(*words, "flavour=faithful")
+    assert "paper" in refused("flavour=faithful")
+    assert "flavour has no option sober" in refused("experiment=paper/row", "flavour=sober")

@@ -6,12 +6,17 @@ Schema 1. Every field but `schema` and `status` may be missing while its part ha
     status      of the whole run: running, finished, failed, interrupted
     error       one sentence, when status is failed
     name, seed, config_hash, command (which continues the run)
+    experiment  as it was chosen (gani/vit_cifar10), where one was
+    flavour     fixed or faithful, where a published system's experiment was chosen
     stages      {stage: {
         status          running, finished, failed, interrupted, skipped
         metrics         {flat name: number}; accuracies are fractions: test/accuracy, val/knn_accuracy,
                         test/linear_accuracy@10 … @all
         untrained       the same for the encoder before its first step (pretrain)
-        selected        which weights were tested, and by what
+        selected        which weights were tested, {rule: last or best, step}
+        validation      what judged during training, and chose the best: carved (from the training images), own (the
+                        dataset's validation images), none, or test (the test images, as some papers do: then `best` is
+                        the best on test)
         start_from      {source, sha256}, or null for scratch
         split_hash, config_hash, seed, device, seconds (of training), images_seen, steps, flops}}
     baselines   {pixels: {flat name: number}}

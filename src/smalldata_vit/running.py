@@ -13,21 +13,27 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from smalldata_vit import config as configuration
-from smalldata_vit import known_splits, store
+from smalldata_vit import guide_maps, guided_time, known_splits, store
 from smalldata_vit.about import about
 from smalldata_vit.assembly import Assembly, assemble, load_data
 from smalldata_vit.baselines import pixels_alone
 from smalldata_vit.checkpoints import newest_whole
 from smalldata_vit.console import set_up_log
+from smalldata_vit.contracts import Views
 from smalldata_vit.data.dataset import Splits
 from smalldata_vit.evaluating import judge_source
 from smalldata_vit.fitting import free_memory, images_that_fit
-from smalldata_vit.flops import per_image
+from smalldata_vit.flops import costs, spent
 from smalldata_vit.journal import Journal
 from smalldata_vit.learner import Learner
+from smalldata_vit.measured import with_statistics
+from smalldata_vit.metrics import read_metrics
 from smalldata_vit.output import Lock
+from smalldata_vit.predictions import Predictions, normalisation_of
 from smalldata_vit.results import Results, read_json, write_json
-from smalldata_vit.start import Source, begin
+from smalldata_vit.seen_views import eager, keep_views
+from smalldata_vit.start import Source, begin, begin_guides
+from smalldata_vit.watching import judge_last, test_images_watched
 
 RESUME = "SMALLDATA_VIT_RESUME"
 """For the other ranks: the checkpoint that rank 0 chose to resume from (empty: none)."""
@@ -42,10 +48,12 @@ def run_stage(cfg: DictConfig, name: str, target: Path, typed: Sequence[str]) ->
     config = configuration.stage_config(cfg, name)
     config["hash"] = configuration.config_hash(config)
     if store.is_other_rank():
-        return follow(config, load_data(config), Path(os.environ[store.FOLDER]))
+        splits = load_data(config)
+        return follow(with_statistics(config, splits), splits, Path(os.environ[store.FOLDER]))
     results = Results(target / "results.json")
     try:
         splits = known_splits.remembering(config, load_data)
+        config = with_statistics(config, splits)
         outcome = settle(config, splits, Source.of_stage(config, target), target, cfg.store, typed)
         results.update({"stages": {name: outcome}})
         if (
@@ -103,7 +111,8 @@ def lead(
     write_json(folder / "data.json", splits.record)
     loggers = build_loggers(config, folder)
     if config["learner"] is None:
-        return judge_source(config, splits, source, folder, journal, loggers) | {"key": key}
+        judged = judge_source(config, splits, source, folder, journal, loggers)
+        return judged | {"key": key, "validation": splits.validation}
     stage = assemble(config, splits, folder, journal, loggers, proof=key)
     learner = stage.learner
     journal.note(describe(config, stage))
@@ -113,21 +122,33 @@ def lead(
     if found:
         journal.resume(found.step)
         journal.note(f"resumes at step {found.step} of {learner.course.total_steps} from {found.path}")
+        if guide_maps.missing(stage, folder):
+            begin_guides(stage, source.guide, journal)
+        guide_maps.provide(stage, folder, journal)
     else:
         begun = begin(config, stage, source, journal)
-        begun["flops_per_image"] = per_image(learner, stage.data.step(0))
+        guide_maps.provide(stage, folder, journal)
+        begun |= costs(learner, stage.data.step(0))
         begun["max_batch"] = largest_forward(config, stage, journal)
         write_json(folder / "begun.json", begun)
+        keep_views(config, stage, views_apart(config, splits), folder)
     most = read_json(folder / "begun.json").get("max_batch")
     os.environ[MAX_BATCH] = str(most or "")
     limit(stage, most)
-    stage.trainer.fit(learner, stage.data, ckpt_path=str(found.path) if found else None)
+    with test_images_watched(stage):
+        stage.trainer.fit(learner, stage.data, ckpt_path=str(found.path) if found else None)
     journal.close()
     if learner.interrupted:
         status = learner.signals.exit_status()
         journal.note(f"stopped by a signal at step {learner.step}; saved, and the same command goes on from there")
         return {"status": "interrupted", "steps": learner.step, "exit_status": status}
     return finish(config, stage, key, folder, journal)
+
+
+def views_apart(config: Mapping[str, Any], splits: Splits) -> Views:
+    """The stage's views once more, uncompiled, for pictures of what the network sees."""
+    factory = instantiate(eager(config["views"]), _convert_="all")
+    return factory(image_size=config["image_size"], dataset_mean=splits.mean, dataset_std=splits.std)
 
 
 def largest_forward(config: Mapping[str, Any], stage: Assembly, journal: Journal) -> int | None:
@@ -156,7 +177,9 @@ def follow(config: dict[str, Any], splits: Splits, folder: Path) -> int:
     key = read_json(folder / "key.json")
     stage = assemble(config, splits, folder, Journal(None, config["stage"]), [], proof=key)
     limit(stage, int(os.environ[MAX_BATCH] or 0))
-    stage.trainer.fit(stage.learner, stage.data, ckpt_path=os.environ[RESUME] or None)
+    guide_maps.hand_over(stage, folder)
+    with test_images_watched(stage):
+        stage.trainer.fit(stage.learner, stage.data, ckpt_path=os.environ[RESUME] or None)
     if stage.learner.interrupted:
         return stage.learner.signals.exit_status()
     judge_at_end(config, stage, folder)
@@ -205,8 +228,12 @@ def path_of(config: Mapping[str, Any], stage: Assembly) -> str:
 
 
 def judge_at_end(config: Mapping[str, Any], stage: Assembly, folder: Path) -> dict[str, float]:
-    """Judge the selected weights on validation, then on test, once; every rank takes part."""
+    """Judge the selected weights on validation, then on test, once; every rank takes part.
+
+    What a classifier said of each image is kept in predictions.npz.
+    """
     learner = stage.learner
+    judge_last(config, stage)
     if config["select"] == "best" and learner.best[1] >= 0:
         best = newest_whole(folder / "checkpoints", "best")
         if best is None:
@@ -215,9 +242,12 @@ def judge_at_end(config: Mapping[str, Any], stage: Assembly, folder: Path) -> di
         stage.method.load_state_dict(state["method"])
     learner.to(stage.device)
     numbers: dict[str, float] = {}
-    for split in ("val", "test"):
-        if split in stage.judge.splits:
-            numbers |= stage.judge(stage.method, split)
+    said = Predictions(*normalisation_of(config["evaluation_view"], stage.splits))
+    judge = said.beside(stage.judge, stage.method)
+    for split in [split for split in ("val", "test") if split in judge.splits]:
+        numbers |= judge(stage.method, split)
+        said.keep(split, judge)
+    said.write(folder)
     return numbers
 
 
@@ -227,13 +257,16 @@ def finish(config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, j
     numbers = judge_at_end(config, stage, folder)
     learner.log_numbers(numbers)
     begun = read_json(folder / "begun.json")
-    seen = images_seen(learner)
+    seen, guided = images_seen(learner), time_of_guidance(learner, folder, journal)
+    flops = spent(begun, seen, learner.step, guided.get("steps_off", 0)) + guide_maps.flops_spent(folder)
+    guide_maps.remove(folder)
     return {
         "status": "finished",
         "metrics": numbers,
         **{name: begun[name] for name in ("untrained", "hand_off", "start_from", "guide") if begun.get(name)},
         "from_scratch": begun.get("from_scratch"),
-        "selected": {"rule": config["select"], "step": learner.best[1] if learner.best[1] >= 0 else learner.step},
+        "selected": selected(learner),
+        "validation": stage.splits.validation,
         "evaluators": {name: evaluator.recorded() for name, evaluator in stage.evaluators.items()},
         "labels_per_class": config["dataset"]["labels_per_class"] if config["reads_labels"] else 0,
         "split_hash": stage.splits.split_hash,
@@ -246,11 +279,28 @@ def finish(config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, j
         "precision": str(stage.trainer.precision),
         "steps": learner.step,
         "images_seen": seen,
-        "flops": begun["flops_per_image"] * seen,
+        "flops": flops,
+        **({"guidance": guided} if guided else {}),
         "train_images": course.images,
         "warnings": journal.warnings,
         "folder": folder.name,
     }
+
+
+def selected(learner: Learner) -> dict[str, Any]:
+    """Which weights are tested: the best on what judged during training, else the last."""
+    best = learner.best[1]
+    return {"rule": "best", "step": best} if best >= 0 else {"rule": "last", "step": learner.step}
+
+
+def time_of_guidance(learner: Learner, folder: Path, journal: Journal) -> Mapping[str, Any]:
+    """What guidance cost in a stage that it guided, said in the log and written into the metrics; else nothing."""
+    found = guided_time.guided_time(read_metrics(folder / "metrics.csv"), learner.course.steps_per_epoch)
+    if found is None:
+        return {}
+    journal.note(guided_time.in_words(found))
+    learner.log_numbers(guided_time.for_metrics(found))
+    return found
 
 
 def images_seen(learner: Learner) -> int:

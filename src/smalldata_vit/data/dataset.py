@@ -18,7 +18,7 @@ from smalldata_vit.data.room import Room
 from smalldata_vit.data.sharing import Sharing
 from smalldata_vit.data.sources import RawSplit, Source, cache_folder, joined
 from smalldata_vit.data.split import places, stratified
-from smalldata_vit.data.splits import Channels, Splits, three, validation_share
+from smalldata_vit.data.splits import Channels, Splits, Validation, three, validation_share
 
 __all__ = ["Dataset", "Splits", "validation_share"]
 
@@ -36,7 +36,8 @@ class Dataset:
         mean, std: per channel of pixels scaled to 0..1; None: measured on the training images.
         image_size: side of the network's input in pixels.
         validation: share of the training images that is carved out for validation, stratified, when the set has no
-            validation images of its own; `none`: no carving.
+            validation images of its own; `none`: no carving; `test`: all of them train (the set's own validation images
+            are left alone), and the test images judge during training too, for published protocols that do so.
         validation_seed: of that choice; it does not depend on the run's seed.
         merge_validation: whether the set's own validation images join the training images (before any carving).
         labels_per_class: labels that may be read in each class; None: all. It hides labels, never images.
@@ -91,7 +92,7 @@ class Dataset:
         self.root = None if root is None else Path(root).expanduser()
         self.expected = {"num_classes": num_classes, "num_train": num_train, "num_test": num_test}
         self.mean, self.std = mean, std
-        self.validation = validation_share(validation)
+        self.validation, self.watches_test = validation_share(validation), validation == "test"
         self.validation_seed, self.merge_validation = validation_seed, merge_validation
         self.labels_per_class, self.fraction = labels_per_class, fraction
         self.on_bad_image, self.most_bad_images = on_bad_image, most_bad_images
@@ -110,6 +111,7 @@ class Dataset:
         train = self._kept(settled.train, seed)
         check_classes(train.labels, train.names)
         val, test = settled.val, settled.test
+        watched = self._watched(found, val, test)
         splits = {"train": train} | {s: images for s, images in (("val", val), ("test", test)) if images is not None}
         place = torch.from_numpy(places(train.labels.numpy(), train.files, seed, "labels"))
         few = self.labels_per_class
@@ -119,7 +121,7 @@ class Dataset:
         record = self._settings(seed) | {"split_hash": split_hash(splits), "mean": mean, "std": std}
         record |= where(splits, labelled) | omitted | {"shared": settled.pairs}
         count, found_hash = len(train.names), record["split_hash"]
-        return Splits(train, val, test, place, labelled, count, mean, std, found_hash, record)
+        return Splits(train, val, test, place, labelled, count, mean, std, found_hash, record, watched)
 
     def _raw(self) -> dict[str, RawSplit]:
         if self.root is None and self.layout == "folder":
@@ -127,7 +129,7 @@ class Dataset:
         raw = self.source.splits(self.root or self.cache / "downloads")
         if self.merge_validation and "val" in raw:
             return {"train": joined(raw["train"], raw["val"])} | {s: r for s, r in raw.items() if s == "test"}
-        return raw
+        return {s: r for s, r in raw.items() if s != "val"} if self.watches_test else raw
 
     def _carved(self, found: dict[str, Found]) -> tuple[Images, Images | None, Images | None]:
         """Train, val and test; val is the set's own, or carved from train."""
@@ -142,6 +144,14 @@ class Dataset:
                 )
             val, train = train.subset(torch.nonzero(chosen).flatten()), train.subset(torch.nonzero(~chosen).flatten())
         return train, val, test
+
+    def _watched(self, found: dict[str, Found], val: Images | None, test: Images | None) -> Validation:
+        """What judges during training; ValueError where it should be test images and there are none."""
+        if self.watches_test and test is None:
+            raise ValueError(f"dataset.validation=test: dataset {self.name} has no test images to judge with")
+        if val is None:
+            return "test" if self.watches_test else "none"
+        return "own" if "val" in found else "carved"
 
     def _kept(self, train: Images, seed: int) -> Images:
         """The share of the training images that training sees; each class keeps one image at least."""
@@ -162,7 +172,8 @@ class Dataset:
     def _settings(self, seed: int) -> dict[str, Any]:
         return {
             "dataset": self.name, "layout": self.layout, "root": str(self.root), "seed": seed,
-            "validation": self.validation, "validation_seed": self.validation_seed, "fraction": self.fraction,
+            "validation": "test" if self.watches_test else self.validation, "validation_seed": self.validation_seed,
+            "fraction": self.fraction,
             "merge_validation": self.merge_validation, "labels_per_class": self.labels_per_class,
             "shorter_side": self.resolution.shorter_side, "scaled_jpeg": self.resolution.scaled_jpeg,
         }  # fmt: skip

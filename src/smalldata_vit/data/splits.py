@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Int
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch import Tensor
 from smalldata_vit.data.images import Images
 
 Channels = tuple[float, float, float]
+Validation = Literal["carved", "own", "none", "test"]
+"""Images carved from the training images, the set's own, none at all, or the test images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +32,20 @@ class Splits:
     """sha256 of the images and labels of all splits: what a stage was trained on, wherever the files lie."""
     record: dict[str, Any]
     """Which images went where and why, as plain values."""
+    validation: Validation
+    """What judges while a stage trains. With `test` it is the test images, and `val` is None, so that nothing is fitted
+    to them."""
 
 
 def validation_share(value: float | str) -> float:
-    """The share that is carved out, 0 for `none`."""
-    if value == "none":
+    """The share that is carved out, 0 for `none` and `test`."""
+    if value in ("none", "test"):
         return 0.0
     if isinstance(value, str) or not 0 < value < 1:
-        raise ValueError(f"dataset.validation={value}: it is a share between 0 and 1, or none")
+        raise ValueError(
+            f"dataset.validation={value}: it is a share between 0 and 1, or none, or test (a published protocol in "
+            "which the test images judge during training too)"
+        )
     return float(value)
 
 
