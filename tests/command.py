@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 TINY = (
     "trainer=cpu",
     "store=null",
+    "report=false",
     "arch.depth=2",
     "arch.width=16",
     "arch.heads=2",

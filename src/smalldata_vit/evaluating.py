@@ -11,6 +11,7 @@ from smalldata_vit.data.dataset import Splits
 from smalldata_vit.hardware import device_of
 from smalldata_vit.head_start import keep_head
 from smalldata_vit.journal import Journal
+from smalldata_vit.predictions import Predictions, normalisation_of
 from smalldata_vit.results import write_json
 from smalldata_vit.signals import Signals
 from smalldata_vit.start import Source, hand_over, is_from_scratch
@@ -30,6 +31,8 @@ def judge_source(
     method = build_method(config, facts).to(device)
     judge, evaluators = build_judge(config, splits, device)
     judge.refuse_misfits(method)
+    said = Predictions(*normalisation_of(config["evaluation_view"], splits))
+    judge = said.beside(judge, method)
     begun = taken_over(config, method, facts, source, journal)
     write_json(folder / "begun.json", begun)
     journal.resume(-1)  # another judgement in this folder is replaced
@@ -37,9 +40,11 @@ def judge_source(
     with Signals() as signals:
         for split in [split for split in ("val", "test") if split in judge.splits]:
             numbers |= judge(method, split)
+            said.keep(split, judge)
             if signals.received is not None:
                 journal.note(f"stopped by a signal after judging {split}; the same command judges anew")
                 return {"status": "interrupted", "steps": 0, "exit_status": signals.exit_status()}
+    said.write(folder)
     seconds = round(time.monotonic() - started, 2)
     journal.write(0, 0.0, seconds, numbers)
     for logger in loggers:

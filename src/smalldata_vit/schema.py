@@ -97,6 +97,7 @@ class Root:
     output_dir: str | None = None
     store: str | None = None
     debug: bool = False
+    report: bool = True  # report.html at the end of a command
     image_size: int = MISSING
     dataset: Any = MISSING
     arch: Any = MISSING

@@ -4,22 +4,31 @@ import gc
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from smalldata_vit import config as configuration
 from smalldata_vit.jobs import OF_A_SWEEP
 from smalldata_vit.output import Lock, new_folder
-from smalldata_vit.results import Results, read_json
-from smalldata_vit.schema import GUIDE
+from smalldata_vit.results import Results
+from smalldata_vit.schema import EVALUATE, GUIDE
 from smalldata_vit.signals import die_with_parent, supervise
 from smalldata_vit.skipping import finished_before
 from smalldata_vit.store import FOLDER, LEADER, is_other_rank, outcome_of, say_skipped
 
 PARENT = "SMALLDATA_VIT_PARENT"
 """Set for the processes that a command starts for its stages: they neither lock its folder nor print its table."""
+
+
+NAMED = ("experiment", "flavour")
+"""Choices that results.json names, for they say which published numbers the run's are to be compared with."""
+INTERRUPTED = (130, 143)
+"""Exit statuses of a stage that saved when it was asked to leave, and goes on from there."""
+OF_THE_LAST = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
+"""By these `wandb agent` names the run that its sweep counts; no stage but the last takes them."""
 
 
 class StageError(ValueError):
@@ -59,24 +68,37 @@ def run_here(cfg: DictConfig, names: Sequence[str], folder: Path, typed: Sequenc
     """Run the stages one after another in a locked folder, then print what came out."""
     results = Results(folder / "results.json")
     said = {"name": title(cfg), "seed": cfg.seed, "command": command(typed, folder), "output_dir": str(folder)}
+    said |= published(cfg, results.load())
     results.update({"status": "running", "config_hash": configuration.experiment_hash(cfg), **said})
-    status = 0
+    status, ran = 0, False
     for name in names:
         try:
             if skipped(cfg, name, folder, results):
                 continue
-            status = run_in_process(typed, name, folder) if len(names) > 1 else run_alone(cfg, name, folder, typed)
+            last = name == names[-1]
+            status = run_in_process(typed, name, folder, last) if names[1:] else run_alone(cfg, name, folder, typed)
         except BaseException:
             results.update({"status": "failed"})
+            show_page(folder, cfg.report)
             raise
+        ran = True
         if status != 0:
             break
-    results.update({"status": {0: "finished", 130: "interrupted", 143: "interrupted"}.get(status, "failed")})
+    ended = "finished" if status == 0 else "interrupted" if status in INTERRUPTED else "failed"
+    results.update({"status": ended})
+    if status not in INTERRUPTED and (ran or not (folder / "report.html").exists()):
+        show_page(folder, cfg.report)
     if status == 0:
         show_table(folder)
     else:
         print(f"to continue: {command(typed, folder)}", file=sys.stderr)
     return status
+
+
+def published(cfg: DictConfig, before: Mapping[str, Any]) -> dict[str, str]:
+    """The experiment that was chosen and its flavour; a judgement leaves those of the run that it judges alone."""
+    said = {} if list(cfg.stages) == [EVALUATE] and "experiment" in before else cfg.chosen
+    return {key: said[key].rpartition("/")[2] if key == "flavour" else said[key] for key in NAMED if key in said}
 
 
 def skipped(cfg: DictConfig, name: str, folder: Path, results: Results) -> bool:
@@ -94,12 +116,17 @@ def skipped(cfg: DictConfig, name: str, folder: Path, results: Results) -> bool:
 
 def show_table(folder: Path) -> None:
     """Print what came out."""
-    from rich.console import Console
+    from smalldata_vit.reports.ending import print_table
 
-    from smalldata_vit.reports.tables import show
+    print_table(folder)
 
-    show(read_json(folder / "results.json"), Console())
-    print(f"everything is in {folder} (results.json is for scripts)", flush=True)
+
+def show_page(folder: Path, wanted: bool) -> None:
+    """Write report.html where it is wanted."""
+    if wanted:
+        from smalldata_vit.reports.ending import draw_report
+
+        draw_report(folder)
 
 
 def run_alone(cfg: DictConfig, name: str, folder: Path, typed: Sequence[str]) -> int:
@@ -122,11 +149,12 @@ def stage_runner() -> Callable[[DictConfig, str, Path, Sequence[str]], int]:
     return run_stage
 
 
-def run_in_process(typed: Sequence[str], name: str, folder: Path) -> int:
+def run_in_process(typed: Sequence[str], name: str, folder: Path, last: bool) -> int:
     """Start a stage with a command that could be typed, pass signals on to it, and return its exit status."""
     line = [sys.executable, str(script()), *without(typed, "stages", "output_dir")]
     line += [f"stages=[{name}]", f"output_dir={configuration.quoted(str(folder))}"]
-    return supervise(line, os.environ | {PARENT: str(os.getpid())})
+    kept = {key: value for key, value in os.environ.items() if last or key not in OF_THE_LAST}
+    return supervise(line, kept | {PARENT: str(os.getpid())})
 
 
 def script() -> Path:

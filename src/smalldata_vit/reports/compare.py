@@ -19,7 +19,9 @@ from typing import Any
 from rich.console import Console
 
 from smalldata_vit.reports import comparison_picture
-from smalldata_vit.reports.comparison import Arms, markdown, remarks
+from smalldata_vit.reports.comparison import NAMES, Arms, markdown, remarks
+from smalldata_vit.reports.records import Run, find_runs
+from smalldata_vit.reports.sweep_page import write_report
 from smalldata_vit.signals import supervise
 
 SEEDS = (0, 1, 2)
@@ -51,11 +53,19 @@ def main() -> int:
     (WHERE / "comparison.md").write_text(table + "\n" + "\n".join(remarks(arms)) + "\n")
     (WHERE / "comparison.json").write_text(json.dumps(arms, indent=2) + "\n")
     comparison_picture.draw(arms, WHERE / "comparison.png")
+    write_report(find_runs(WHERE), WHERE, baseline=NAMES["scratch_equal_steps"], named=arm_of)
     console.print(table, highlight=False, soft_wrap=True, markup=False)
     for sentence in remarks(arms):
         console.print(sentence, highlight=False, soft_wrap=True)
-    console.print(f"{(time.monotonic() - started) / 60:.1f} minutes; table, numbers and picture are in {WHERE}")
+    console.print(f"{(time.monotonic() - started) / 60:.1f} minutes; table, numbers, picture and report are in {WHERE}")
     return 0
+
+
+def arm_of(run: Run) -> str:
+    """Which arm a job belongs to, in words: that of equal FLOPs takes other steps for every number of labels."""
+    sweep = run.folder.parent.name
+    named = {"dino": "dino_finetuned"}.get(sweep, sweep)
+    return NAMES["scratch_equal_compute" if sweep.startswith("scratch_equal_compute") else named]
 
 
 def plan(jobs: int) -> str:

@@ -69,7 +69,7 @@ def markdown(results: Results) -> str:
     found = comparison(results)
     lines = [f"{found.title}", "", "| | " + " | ".join(found.columns) + " |"]
     lines.append("| --- |" + " ---: |" * len(found.columns))
-    lines += [f"| {name} | " + " | ".join(_cells(found, numbers)) + " |" for name, numbers in found.rows]
+    lines += [f"| {name} | " + " | ".join(cells(found, numbers)) + " |" for name, numbers in found.rows]
     return "\n".join([*lines, *(f"\n{remark}" for remark in found.remarks)]) + "\n"
 
 
@@ -79,18 +79,19 @@ def _lined(found: Comparison) -> Table:
     for column in found.columns:
         table.add_column(column, justify="right", no_wrap=True)
     for name, numbers in found.rows:
-        table.add_row(name, *_cells(found, numbers))
+        table.add_row(name, *cells(found, numbers))
     return table
 
 
 def _plain(found: Comparison) -> str:
     """A line per row; logs and pipes have no width, and rich would shorten numbers to fit the one it assumes."""
     widest = max((len(name) for name, _ in found.rows), default=0)
-    lines = [("", found.columns), *((name, _cells(found, numbers)) for name, numbers in found.rows)]
+    lines = [("", found.columns), *((name, cells(found, numbers)) for name, numbers in found.rows)]
     return "\n".join(name.ljust(widest) + "".join(f"{cell:>7}" for cell in cells) for name, cells in lines)
 
 
-def _cells(found: Comparison, numbers: Mapping[str, float | None]) -> list[str]:
+def cells(found: Comparison, numbers: Mapping[str, float | None]) -> list[str]:
+    """A row's numbers in percent, as they are shown everywhere."""
     values = [numbers.get(column) for column in found.columns]
     return [MISSING if value is None else f"{100 * value:.1f}" for value in values]
 
