@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check compare bench bench-budget bench-overhead bench-memory bench-curves bench-gpu \
+.PHONY: help run test test-all check compare stability report bench bench-budget bench-overhead bench-memory bench-curves bench-gpu \
 	bench-compare bench-peers bench-startup
 
 help:  ## say what there is
@@ -26,6 +26,12 @@ check: $(VENV)/.ready  ## format, lint, types
 
 compare: $(VENV)/.ready  ## what pretraining is worth: at most 40 minutes, continues when typed again
 	$(BIN)/python -m smalldata_vit.reports.compare $(ARGS)
+
+report: $(VENV)/.ready  ## ARGS="FOLDER …": one page that compares finished runs
+	$(BIN)/python -m smalldata_vit.reports $(ARGS)
+
+stability: $(VENV)/.ready  ## which pretraining is the most stable: seeds and learning rates; continues when typed again
+	$(BIN)/python -m smalldata_vit.reports.stability $(ARGS)
 
 bench: $(VENV)/.ready  ## views, step and whole command beside others: about three minutes on two quiet cores
 	$(BIN)/python -m smalldata_vit.bench all --write outputs/bench/all.json $(ARGS)
@@ -59,7 +65,7 @@ $(VENV)/.ready: pyproject.toml $(wildcard constraints/*.txt)
 		{ echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1); try make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@version=$$($(BIN)/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); file=constraints/$$version.txt; \
-	install="$(BIN)/python -m pip install --disable-pip-version-check --quiet -e .[reports,tensorboard,dev]"; \
+	install="$(BIN)/python -m pip install --disable-pip-version-check --quiet -e .[reports,tensorboard,search,slurm,dashboards,dev]"; \
 	if [ ! -f $$file ]; then \
 		echo "make: no tested versions for $$version; installing from the ranges in pyproject.toml"; $$install; \
 	else \

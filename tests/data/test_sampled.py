@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,16 @@ def test_the_log_has_the_digest_of_the_names(root: Path, caplog: pytest.LogCaptu
         drawn = files(root, images_per_class=2)
     assert f"sample of 6 of 24 training images (2 of each class, seed 0): sha256 {digest(drawn)}" in caplog.text
     assert digest(drawn) == digest(drawn[::-1]) != digest(drawn[1:])
+
+
+def test_another_sample_is_other_data_and_the_same_sample_elsewhere_is_not(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "copy")
+    (tmp_path / "list.txt").write_text("\n".join(files(root, images_per_class=3)), encoding="utf-8")
+    three = loaded("sin10k", root, source__lists__images_per_class=3).split_hash
+    assert loaded("sin10k", tmp_path / "copy", source__lists__images_per_class=3).split_hash == three
+    assert loaded("sin10k", root, source__lists__chosen=str(tmp_path / "list.txt")).split_hash == three
+    other = loaded("sin10k", root, source__lists__images_per_class=3, source__lists__sample_seed=1)
+    assert other.split_hash != three
 
 
 def test_class_folders_without_a_folder_for_training_can_be_sampled(root: Path) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from smalldata_vit import randomness
@@ -29,7 +30,7 @@ Graph = Callable[[Pictures | Crops, Mapping[str, Choices], int, Tensor, Tensor, 
 
 
 class ViewGroup:
-    """Equally large views of each image. The order of operations is that of the arguments.
+    """Equally large views of each image. The order of operations is that of the arguments, but for `flip_last`.
 
     Arguments:
         count: V, views of an image; 0 leaves the group out.
@@ -39,6 +40,8 @@ class ViewGroup:
         flip, gray: probabilities, one number or a list with one for each view, as everywhere.
         policy: AutoAugment, RandAugment and the like.
         erasing: of normalised values.
+        flip_last: whether views are mirrored after the policy, not when they are cut. It matters to a policy whose
+            rotations or shears keep their sign: mirrored afterwards, they go both ways (IDMM's fine-tuning).
     """
 
     def __init__(
@@ -55,12 +58,13 @@ class ViewGroup:
         solarize: Solarize | None = None,
         policy: Operation | None = None,
         erasing: RandomErasing | None = None,
+        flip_last: bool = False,
     ) -> None:
         if (size is None) == (size_ratio is None):
             raise ValueError(f"size={size}, size_ratio={size_ratio}: exactly one of them gives the side of a view")
         self.count, self.crop, self.flip, self.erasing = count, crop, flip, erasing
         self.size, self.size_ratio = size, size_ratio
-        self.policy = policy
+        self.policy, self.flip_last = policy, flip_last
         given = {"rotation": rotation, "jitter": jitter, "gray": Grayscale(gray), "blur": blur, "solarize": solarize}
         self.changes: dict[str, Change] = {name: change for name, change in given.items() if change is not None}
 
@@ -99,7 +103,7 @@ class ViewGroup:
     ) -> Float[Tensor, "n 3 side side"]:
         """The normalised views of some pictures, view after view of each, n = B V; each change only where it is."""
         crop, flat = drawn["crop"], flattened(drawn)
-        images = values(self.crop(pictures, crop["box"], crop["flip"], side))
+        images = values(self.crop(pictures, crop["box"], self._flips(crop), side))
         for name, change in self.changes.items():
             images = change(images, flat[name])
         return self._finished(self._policed(images, flat), flat, mean, std)
@@ -109,7 +113,7 @@ class ViewGroup:
     ) -> Float[Tensor, "n 3 side side"]:
         """The same by `graph`, all changes in all rows; what has no fixed shapes is done before and after it."""
         crop, apart = drawn["crop"], self.crop.apart(pictures, side)
-        source = self.crop(pictures, crop["box"], crop["flip"], side) if apart else pictures
+        source = self.crop(pictures, crop["box"], self._flips(crop), side) if apart else pictures
         known = {name: choices for name, choices in drawn.items() if name != "policy"}
         images = graph(source, known, side, mean, std, apart)
         if self.policy is None:
@@ -125,7 +129,7 @@ class ViewGroup:
         No shape depends on the choices, and nothing is read by the host: it can be compiled and waits for nothing.
         """
         crop, flat = drawn["crop"], flattened(drawn)
-        crops = source if cut else self.crop(source, crop["box"], crop["flip"], side)
+        crops = source if cut else self.crop(source, crop["box"], self._flips(crop), side)
         if not isinstance(crops, Tensor):
             raise TypeError(f"crops are tensors, not {type(crops).__name__}: only pictures may be lists")
         images = values(crops)
@@ -133,12 +137,18 @@ class ViewGroup:
             images = change.masked(images, flat[name])
         return images if self.policy is not None else self._finished(images, flat, mean, std)
 
+    def _flips(self, crop: Choices) -> Bool[Tensor, "B V"]:
+        """Which views are mirrored when they are cut."""
+        return torch.zeros_like(crop["flip"]) if self.flip_last else crop["flip"]
+
     def _policed(self, images: Float[Tensor, "n 3 S S"], flat: Mapping[str, Choices]) -> Float[Tensor, "n 3 S S"]:
         return images if self.policy is None else self.policy(images, flat["policy"])
 
     def _finished(
         self, images: Float[Tensor, "n 3 S S"], flat: Mapping[str, Choices], mean: Tensor, std: Tensor
     ) -> Float[Tensor, "n 3 S S"]:
+        if self.flip_last:
+            images = torch.where(flat["crop"]["flip"][:, None, None, None], images.flip(-1), images)
         images = images.sub_(mean).div_(std)
         return images if self.erasing is None else self.erasing(images, flat["erasing"], mean, std)
 

@@ -62,6 +62,11 @@ class Supervised(Classifier):
         self.normalize_features, self.feature_scale = normalize_features, feature_scale
         self.couples_images = mixing is not None or any(isinstance(m, _BatchNorm) for m in self.modules())
         self.guidance = None if guidance is None else guidance(student=self.backbone, facts=facts)
+        if mixing is not None and self.guidance is not None and self.guidance.features == "stored":
+            raise ValueError(
+                "guidance.features=stored has maps of whole images, and the map of a blend is no blend of maps: "
+                "finetune.method.mixing=null, or guidance.features=live"
+            )
         self.relative_locations = (
             None if relative_locations is None else relative_locations(student=self.backbone, facts=facts)
         )
@@ -112,7 +117,7 @@ class Supervised(Classifier):
         at = dict(zip(tapped.blocks, maps, strict=True))
         guided = told = None
         if guidance is not None and weights[0] > 0:
-            guided = guidance(image, [at[block] for block in guidance.blocks])
+            guided = guidance(image, [at[block] for block in guidance.blocks], batch, number)
         if located is not None and weights[1] > 0:
             told = located(at[located.block], batch.index, batch.seed, number)
         return self._logits(features), (guided, told)
