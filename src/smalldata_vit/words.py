@@ -17,7 +17,8 @@ ELSEWHERE = {
     "train": "stages=[…] says what runs, for example stages=[finetune]",
     "test": "every stage is judged at its end, <stage>.evaluator=[…] says how; "
     "stages=[evaluate] output_dir=<run> judges a finished run anew",
-    "hparams_search": "-m seed=0,1,2 is a sweep",
+    "hparams_search": "-m seed=0,1,2 is a sweep, -m hydra/sweeper=optuna a search",
+    "search": "-m hydra/sweeper=optuna hydra.sweeper.space=<name>",
     "callbacks": "<stage>.select=, <stage>.evaluate_every_epochs= and logger= replace them",
     "extras": "there is none",
     "paths": "output_dir= receives everything, dataset.root= is where images are",
