@@ -123,7 +123,7 @@ def assemble(
     facts = facts_of(config, splits)
     method = build_method(config, facts)
     images = resident(trained_on(config, splits), device)
-    course = course_of(config, facts.num_images, devices, method, journal)
+    course = course_of(config, facts.num_images, devices * config["trainer"]["nodes"], method, journal)
     judge, evaluators = build_judge(config, splits, device)
     views = instantiate(config["views"], _convert_="all")(
         image_size=config["image_size"], dataset_mean=splits.mean, dataset_std=splits.std

@@ -8,10 +8,12 @@ from typing import Any
 import lightning
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
 from smalldata_vit.checkpoints import Checkpoints
+from smalldata_vit.cluster import started_beside
 from smalldata_vit.contracts import Method, Views
 from smalldata_vit.data.images import Images
 from smalldata_vit.data.sources import cache_folder
@@ -40,7 +42,10 @@ def precision_of(trainer: Config, device: torch.device) -> str:
 
 
 def devices_of(trainer: Config, device: torch.device) -> int:
-    """`auto` is every visible GPU, or one process on a CPU."""
+    """Processes on this machine: those that were started; else `auto` is every visible GPU, or one on a CPU."""
+    started = started_beside(os.environ)
+    if started is not None:
+        return started
     if trainer["devices"] == "auto":
         return torch.cuda.device_count() if device.type == "cuda" else 1
     return int(trainer["devices"])
@@ -94,10 +99,13 @@ def recompute(network: nn.Module) -> None:
 
 
 def build_trainer(config: Config, devices: int, device: torch.device, loggers: list[Any]) -> lightning.Trainer:
-    """Lightning's Trainer: devices, ranks, precision, the loop. Position, checkpoints and numbers are ours."""
+    """Lightning's Trainer: devices, ranks, precision, the loop. Position, checkpoints and numbers are ours.
+
+    `devices` are those of each machine. Ranks are where the environment says, whatever cluster Lightning believes in.
+    """
     settings = config["trainer"]
     strategy: str | Strategy = "auto"
-    if devices > 1:
+    if devices * settings["nodes"] > 1:
         strategy = DDPStrategy(
             process_group_backend="nccl" if device.type == "cuda" else "gloo",
             broadcast_buffers=False,
@@ -107,11 +115,12 @@ def build_trainer(config: Config, devices: int, device: torch.device, loggers: l
     return instantiate(settings["lightning"], _convert_="all")(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=devices,
+        num_nodes=settings["nodes"],
         strategy=strategy,
         precision=precision_of(settings, device),
         deterministic=settings["deterministic"],
         logger=loggers or False,
-        plugins=[Checkpoints(config_hash=config["hash"])],
+        plugins=[Checkpoints(config_hash=config["hash"]), LightningEnvironment()],
         max_epochs=1,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -18,6 +18,7 @@ from smalldata_vit.about import about
 from smalldata_vit.assembly import Assembly, assemble, load_data
 from smalldata_vit.baselines import pixels_alone
 from smalldata_vit.checkpoints import newest_whole
+from smalldata_vit.cluster_orders import summon
 from smalldata_vit.console import set_up_log
 from smalldata_vit.contracts import Views
 from smalldata_vit.data.dataset import Splits
@@ -113,7 +114,7 @@ def lead(
     if config["learner"] is None:
         judged = judge_source(config, splits, source, folder, journal, loggers)
         return judged | {"key": key, "validation": splits.validation}
-    stage = assemble(config, splits, folder, journal, loggers, proof=key)
+    stage = assemble(config, splits, folder, journal, loggers, proof=proof(key, config, splits))
     learner = stage.learner
     journal.note(describe(config, stage))
     found = newest_whole(folder / "checkpoints")
@@ -135,6 +136,7 @@ def lead(
     most = read_json(folder / "begun.json").get("max_batch")
     os.environ[MAX_BATCH] = str(most or "")
     limit(stage, most)
+    summon(config["stage"])
     with test_images_watched(stage):
         stage.trainer.fit(learner, stage.data, ckpt_path=str(found.path) if found else None)
     journal.close()
@@ -175,7 +177,7 @@ def follow(config: dict[str, Any], splits: Splits, folder: Path) -> int:
     """Any other rank: train along and help to judge; writes nothing."""
     set_up_log(None)
     key = read_json(folder / "key.json")
-    stage = assemble(config, splits, folder, Journal(None, config["stage"]), [], proof=key)
+    stage = assemble(config, splits, folder, Journal(None, config["stage"]), [], proof=proof(key, config, splits))
     limit(stage, int(os.environ[MAX_BATCH] or 0))
     guide_maps.hand_over(stage, folder)
     with test_images_watched(stage):
@@ -184,6 +186,14 @@ def follow(config: dict[str, Any], splits: Splits, folder: Path) -> int:
         return stage.learner.signals.exit_status()
     judge_at_end(config, stage, folder)
     return 0
+
+
+def proof(key: str, config: Mapping[str, Any], splits: Splits) -> str:
+    """What this rank itself was told and sees, beside the stage that rank 0 has opened: all ranks must have the same.
+
+    The key alone is read from rank 0's folder, and says nothing about this rank's settings and images.
+    """
+    return "\n".join((key, config["hash"], splits.split_hash))
 
 
 def build_loggers(config: Mapping[str, Any], folder: Path) -> list[Any]:
@@ -203,7 +213,7 @@ def describe(config: Mapping[str, Any], stage: Assembly) -> str:
     return (
         f"{type(stage.method).__name__} on {course.images} images, {course.total_steps} steps of {course.batch_size} "
         f"({cut}), {weights:,} trainable parameters, peak learning rate {optimization.peak(course.batch_size):g}, "
-        f"{stage.trainer.accelerator.name()} x {stage.trainer.num_devices}, precision {stage.trainer.precision}; "
+        f"{stage.trainer.accelerator.name()} x {stage.trainer.world_size}, precision {stage.trainer.precision}; "
         f"{path_of(config, stage)}"
     )
 
@@ -275,7 +285,7 @@ def finish(config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, j
         "seed": config["seed"],
         "seconds": round(learner.seconds, 2),
         "device": stage.trainer.accelerator.name(),
-        "devices": stage.trainer.num_devices,
+        "devices": stage.trainer.world_size,
         "precision": str(stage.trainer.precision),
         "steps": learner.step,
         "images_seen": seen,

@@ -75,7 +75,8 @@ class Trainer:
     """Where and in which precision stages run; the result does not depend on it."""
 
     accelerator: str = MISSING
-    devices: int | str = MISSING  # number of processes, or auto
+    devices: int | str = MISSING  # number of processes on each machine, or auto
+    nodes: int = 1  # machines; on several SLURM or torchrun starts the processes
     precision: str = MISSING
     compile: bool = False
     tf32: bool = True  # on a GPU, where float32 is asked for

@@ -10,7 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from smalldata_vit import cluster
 from smalldata_vit import config as configuration
+from smalldata_vit.cluster_orders import together
 from smalldata_vit.jobs import OF_A_SWEEP
 from smalldata_vit.output import Lock, new_folder
 from smalldata_vit.results import Results
@@ -25,7 +27,7 @@ PARENT = "SMALLDATA_VIT_PARENT"
 
 NAMED = ("experiment", "flavour")
 """Choices that results.json names, for they say which published numbers the run's are to be compared with."""
-INTERRUPTED = (130, 143)
+INTERRUPTED = (130, 138, 143)
 """Exit statuses of a stage that saved when it was asked to leave, and goes on from there."""
 OF_THE_LAST = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
 """By these `wandb agent` names the run that its sweep counts; no stage but the last takes them."""
@@ -45,12 +47,32 @@ def run(cfg: DictConfig, typed: Sequence[str]) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     names = list(cfg.stages)
-    refuse_missing_sources(cfg, names)
+    if not is_other_rank():  # rank 0 has looked
+        refuse_missing_sources(cfg, names)
     starter = os.environ.get(LEADER if is_other_rank() else PARENT if PARENT in os.environ else OF_A_SWEEP)
     if starter is not None:
         die_with_parent(int(starter))
     if is_other_rank() or PARENT in os.environ:
         return stage_runner()(cfg, names[0], Path(cfg.output_dir or os.environ[FOLDER]), typed)
+    place = cluster.place(os.environ)
+    if place is None:
+        cluster.leave_left_overs(os.environ)
+        if cfg.trainer.nodes > 1:
+            raise StageError(
+                f"trainer.nodes={cfg.trainer.nodes}: on several machines SLURM (-m hydra/launcher=slurm, or srun) or "
+                f"torchrun starts the processes; alone it is trainer.nodes=1"
+            )
+        return run_experiment(cfg, names, typed)
+    place.refuse_misfit(cfg.trainer.devices, cfg.trainer.nodes)
+    return together(
+        place,
+        lead=lambda: run_experiment(cfg, names, typed),
+        follow=lambda name, folder: run_in_process(typed, name, folder, last=False),
+    )
+
+
+def run_experiment(cfg: DictConfig, names: Sequence[str], typed: Sequence[str]) -> int:
+    """Run the stages in their folder, which nobody else may use meanwhile."""
     folder = Path(cfg.output_dir) if cfg.output_dir else new_folder(Path("outputs"), title(cfg))
     folder.mkdir(parents=True, exist_ok=True)
     if not cfg.output_dir:
@@ -76,7 +98,8 @@ def run_here(cfg: DictConfig, names: Sequence[str], folder: Path, typed: Sequenc
             if skipped(cfg, name, folder, results):
                 continue
             last = name == names[-1]
-            status = run_in_process(typed, name, folder, last) if names[1:] else run_alone(cfg, name, folder, typed)
+            apart = len(names) > 1 or cluster.ORDERS in os.environ
+            status = run_in_process(typed, name, folder, last) if apart else run_alone(cfg, name, folder, typed)
         except BaseException:
             results.update({"status": "failed"})
             show_page(folder, cfg.report)

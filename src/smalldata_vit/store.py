@@ -104,4 +104,4 @@ def link(folder: Path, at: Path) -> None:
 
 def is_other_rank() -> bool:
     """Whether this process was started as a further rank of a stage that rank 0 leads."""
-    return int(os.environ.get("LOCAL_RANK", "0")) > 0
+    return LEADER in os.environ and int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) > 0

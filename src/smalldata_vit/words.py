@@ -40,6 +40,7 @@ ELSEWHERE = {
     "trainer.fast_dev_run": "debug=true",
     "trainer.default_root_dir": "output_dir=",
     "trainer.strategy": "trainer=ddp, or trainer.devices=",
+    "trainer.num_nodes": "trainer.nodes=",
     "trainer.callbacks": "<stage>.select=, <stage>.evaluate_every_epochs= and logger= replace them",
     "trainer.logger": "logger=[csv,wandb]",
 }
@@ -73,7 +74,7 @@ NOT_FOR_LIGHTNING = {
     "default_root_dir": "output_dir=",
     "accelerator": "trainer.accelerator=",
     "devices": "trainer.devices=",
-    "num_nodes": "nothing yet: one machine",
+    "num_nodes": "trainer.nodes=",
     "strategy": "trainer=ddp, or trainer.devices=",
     "precision": "trainer.precision=",
     "deterministic": "trainer.deterministic=",
