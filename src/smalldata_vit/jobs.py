@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,6 +48,10 @@ class Job:
     script: Path
     status: int | None = None
     seconds: float = 0.0
+    reason: str | None = None
+    """Why it was not started, in a sentence; None for a job that was, or is still to be."""
+    threads: int | None = None
+    """That each of its processes had; None: as many as a command alone has."""
 
     _alive: ClassVar[list["Job"]] = []
 
@@ -58,7 +63,9 @@ class Job:
     @property
     def outcome(self) -> str:
         """How it ended, in a word."""
-        named = {None: "not started", 0: "finished", 130: "interrupted", 143: "interrupted"}
+        if self.status == 0 and self.reason is not None:
+            return "skipped"
+        named = {None: "not started", 0: "finished", **dict.fromkeys((130, 138, 143), "interrupted")}
         return "running" if self in Job._alive else named.get(self.status, f"failed ({self.status})")
 
     @classmethod
@@ -70,17 +77,25 @@ class Job:
         """The command as one would type it."""
         return ["python", self.script.name, *self.overrides]
 
-    def start(self, shown: bool, threads: int | None) -> None:
+    def to_repeat(self) -> str:
+        """A line for a shell that does the same again, to the last bit: on a CPU, sums depend on the threads."""
+        threads = "" if self.threads is None else f"{THREADS[0]}={self.threads} "
+        return threads + shlex.join(self.typed_command())
+
+    def start(self, shown: bool, threads: int | None, gpus: Sequence[str] | None = None) -> None:
         """Start the process, in a session of its own so that a terminal's Ctrl-C reaches it through us alone, and once.
 
-        `shown`: its output goes to the terminal too; `threads`: None leaves them as they are.
+        `shown`: its output goes to the terminal too; `threads`: at most so many for each of its processes, `gpus`: the
+        ones that it may use; None leaves either as it is.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.began = time.monotonic()
+        environment = environment_of(threads, gpus)
+        self.threads = None if threads is None else int(environment[THREADS[0]])
         self.log = (self.folder / "job.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, str(self.script), *self.overrides],
-            env=environment(threads),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if shown else self.log,
             stderr=subprocess.STDOUT,
@@ -133,7 +148,9 @@ class Job:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def last_words(self) -> str:
-        """The last line of its log that is not empty."""
+        """Its error: why it was not started, else the last error in its log, else the log's last line."""
+        if self.reason is not None:
+            return self.reason
         file = self.folder / "job.log"
         lines = file.read_text(errors="replace").splitlines() if file.exists() else []
         said = [line.strip() for line in lines if line.strip()]
@@ -141,8 +158,19 @@ class Job:
         return (errors or said or ["it said nothing"])[-1]
 
 
-def environment(threads: int | None) -> dict[str, str]:
-    """This process's environment without what ties it to a process group, marked as a job's, with so many threads."""
+def environment_of(threads: int | None, gpus: Sequence[str] | None = None) -> dict[str, str]:
+    """This process's environment without what ties it to a process group, marked as a job's, with its share.
+
+    Where the environment already asks for fewer threads than `threads`, it is left at that.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(LEAKS) and k not in OF_ONE_COMMAND}
-    shared = {} if threads is None else dict.fromkeys(THREADS, str(threads))
+    shared = {} if threads is None else {name: str(_fewer(kept.get(name, ""), threads)) for name in THREADS}
+    if gpus is not None:
+        # Numbers mean what nvidia-smi means by them, unless somebody chose others before us.
+        shared |= {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+        shared |= {} if "CUDA_VISIBLE_DEVICES" in kept else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return kept | shared | {OF_A_SWEEP: str(os.getpid())}
+
+
+def _fewer(asked: str, threads: int) -> int:
+    return min(int(asked), threads) if asked.isdigit() and int(asked) > 0 else threads

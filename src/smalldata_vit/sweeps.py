@@ -1,9 +1,11 @@
-"""The jobs of a sweep: checked before the first starts, a process each, told of signals, summed up at the end."""
+"""The jobs of a sweep: checked before the first starts, a process each, told of signals, summed up at the end.
+
+The same command again goes on where it stopped: what is finished is skipped, by the hash of its experiment, what was
+interrupted goes on from its checkpoint, what failed is tried again, and values that were added are new jobs.
+"""
 
 import hashlib
-import os
 import re
-import shlex
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -15,11 +17,19 @@ from typing import Any, NoReturn
 
 from smalldata_vit import config
 from smalldata_vit.jobs import Job
-from smalldata_vit.words import ConfigError, parts, quoted
+from smalldata_vit.output import InUseError, Lock
+from smalldata_vit.shares import Share, Shares, at_once, this_machine, threads_of_each
+from smalldata_vit.sweep_plan import Planned, folder_name, plan
+from smalldata_vit.sweep_progress import status_of
+from smalldata_vit.sweep_queue import Queue
+from smalldata_vit.sweep_record import Record
+from smalldata_vit.sweep_table import Display, counted, remark, summary, watched
+from smalldata_vit.words import ConfigError, parts
+
+__all__ = ["SWEEPS", "ConfigError", "Sweep", "folder_name", "sweep_folder", "threads_of_each"]
 
 SWEEPS = Path("outputs/sweeps")
-LONGEST_NAME = 80
-"""Characters of a job's folder name; file systems allow 255 bytes."""
+BEFORE = "finished before"
 
 
 @dataclass
@@ -38,71 +48,52 @@ class Sweep:
     status: int = 0
     received: int | None = None
     refused: ConfigError | None = None
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[Planned] = field(default_factory=list)
 
     def __call__(self, cfg: Any) -> NoReturn:
         """Refuse launchers that call a function in place of starting a command."""
-        raise ConfigError("hydra/launcher=smalldata_vit is the only one that gives each job a process of its own")
+        raise ConfigError(
+            "hydra/launcher=smalldata_vit, and on a cluster hydra/launcher=slurm, give each job a process of its own; "
+            "no other does"
+        )
 
-    def launch(self, overrides: Sequence[list[str]], first: int, at_once: int) -> None:
-        """Run the jobs with these words, so many at a time; the outcome is in `status`."""
+    def launch(self, overrides: Sequence[list[str]], first: int, jobs: object) -> None:
+        """Run the jobs with these words, so many at a time or `auto`; the outcome is in `status`."""
         try:
-            batch = self.planned(overrides, first)
-        except ConfigError as error:
-            self.refused = error
+            machine = this_machine()
+            batch = plan(self.fixed, overrides, first, self.folder, self.script, machine)
+            slots = at_once(jobs, [planned.need for planned in batch], machine)
+            with Lock(self.folder / ".lock", what=f"the sweep in {self.folder}"):
+                self._run(batch, Shares(machine, slots), len(overrides) - len(batch))
+        except (ConfigError, InUseError, ValueError) as error:
+            self.refused = ConfigError(str(error))
             raise SystemExit(2) from error  # Hydra would print any other exception with its stack
-        print(f"{len(batch)} jobs, {at_once} at a time, in {self.folder}", flush=True)
-        with self._listening():
-            self._run(batch, at_once)
         self.jobs += batch
-        failed = any(job.status != 0 for job in self.jobs)
+        failed = any(planned.job.status != 0 for planned in self.jobs)
         self.status = 128 + self.received if self.received is not None else int(failed)
         print(summary(self.jobs), flush=True)
         if self.received is not None:
             raise SystemExit(self.status)
 
-    def planned(self, overrides: Sequence[list[str]], first: int) -> list[Job]:
-        """The jobs, each composed and checked; ConfigError that names the jobs that cannot run."""
-        batch, wrong = [], []
-        for number, words in enumerate(overrides, start=first):
-            typed = [*self.fixed, *words]
+    def _run(self, batch: Sequence[Planned], shares: Shares, doubles: int) -> None:
+        """Run what is not finished yet, in the locked folder."""
+        record = Record(self.folder, self.fixed)
+        found = {planned: status_of(planned.job.folder, planned.hash) for planned in batch}
+        for planned in [planned for planned in batch if found[planned] == "finished"]:
+            planned.job.status, planned.job.reason = 0, BEFORE
+        for planned in batch:
+            record.note(planned)
+        record.write(now=True)
+        todo = [planned for planned in batch if planned.job.status is None]
+        before = {what: list(found.values()).count(status) for status, what in AS_LEFT.items()}
+        left = f" ({counted(before)})" if any(before.values()) else ""
+        twice = f", {doubles} more ask for the same as one of them" if doubles else ""
+        print(f"{len(batch)} jobs{left}{twice}, {shares.at_once} at a time, in {self.folder}", flush=True)
+        with Display(batch, self.folder, shares.at_once, moves=watched()) as display, self._listening():
             try:
-                cfg = config.compose(typed)
-                config.check(cfg)
-            except ConfigError as error:
-                wrong.append(f"job {number} ({' '.join(words) or 'no override of its own'}): {error}")
-                continue
-            place = Path(cfg.output_dir) if self._places_jobs(words) else self.folder / folder_name(number, words)
-            own = [word for word in typed if parts(word)[1] != "output_dir"]
-            batch.append(Job(number, words, [*own, f"output_dir={quoted(str(place))}"], place, self.script))
-        taken = [job.folder for job in batch]
-        twice = sorted({str(folder) for folder in taken if taken.count(folder) > 1})
-        wrong += [
-            f"output_dir={folder} is that of several jobs: leave it to the sweep, or name every swept value"
-            for folder in twice
-        ]
-        if wrong:
-            raise ConfigError("\n".join(wrong))
-        return batch
-
-    def _places_jobs(self, words: Sequence[str]) -> bool:
-        """Whether `output_dir` holds a swept value, so that each job has a folder without our help."""
-        if any(parts(word)[1] == "output_dir" for word in words):
-            return True
-        return any(parts(word)[1] == "output_dir" and "${" in word for word in self.fixed)
-
-    def _run(self, batch: Sequence[Job], at_once: int) -> None:
-        waiting, running = list(batch), list[Job]()
-        while running or (waiting and self.received is None):
-            while waiting and len(running) < at_once and self.received is None:
-                job = waiting.pop(0)
-                print(f"job {job.number} starts: {job.described}", flush=True)
-                job.start(shown=at_once == 1, threads=threads_of_each(at_once))
-                running.append(job)
-            time.sleep(0.05)
-            for job in [job for job in running if job.ended()]:
-                running.remove(job)
-                print(f"job {job.number} {job.outcome} after {job.seconds:.0f} s: {job.described}", flush=True)
+                Round(self, Queue(todo), shares, record, display).run()
+            finally:
+                record.write(now=True)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -125,39 +116,68 @@ class Sweep:
                 job.tell(number)
 
 
-def threads_of_each(at_once: int) -> int | None:
-    """Threads for each of several jobs at a time; None leaves the choice to a single one."""
-    if at_once == 1:
-        return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // at_once)
+AS_LEFT = {"finished": BEFORE, "running": "interrupted", "interrupted": "interrupted by a signal", "failed": "failed"}
+"""A status in results.json, and what is said of jobs that an earlier command left with it."""
 
 
-def folder_name(number: int, words: Sequence[str]) -> str:
-    """A job's folder: its number and its words, in characters that no shell, file system or Hydra minds."""
-    readable = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", word).strip("-.") for word in words)
-    return f"{number:03d}_{readable}"[:LONGEST_NAME].rstrip("-_.")
+class Round:
+    """Runs the jobs that are left to do, so many at a time, until none is left or a signal came."""
+
+    def __init__(self, sweep: Sweep, queue: Queue, shares: Shares, record: Record, display: Display) -> None:
+        self.sweep, self.queue, self.shares, self.record, self.display = sweep, queue, shares, record, display
+        self.held: dict[Planned, Share] = {}
+
+    def run(self) -> None:
+        """Start and collect jobs until all is done."""
+        queue = self.queue
+        while queue.running or (queue.waiting and self.sweep.received is None):
+            while len(queue.running) < self.shares.at_once and self.sweep.received is None:
+                planned = queue.next()
+                if planned is None:
+                    break
+                self.start(planned)
+                if self.sweep.received is not None:  # while it was being started, so that nobody told it
+                    planned.job.tell(self.sweep.received)
+            time.sleep(0.05)
+            for planned in [planned for planned in queue.running if planned.job.ended()]:
+                self.end(planned)
+            queue.look()
+            self.display.look(queue)
+            self.record.write()
+
+    def start(self, planned: Planned) -> None:
+        """Give a job its share and start it."""
+        job, share = planned.job, self.shares.take(planned.need)
+        self.held[planned] = share
+        on = f" on GPU {','.join(share.gpus)}" if share.gpus else ""
+        self.display.say(f"job {job.number} starts{on}: {job.described}")
+        job.start(shown=self.shares.at_once == 1 and not self.display.moves, threads=share.threads, gpus=share.gpus)
+        self.record.note(planned, started=True)
+
+    def end(self, planned: Planned) -> None:
+        """Write down how a job ended, and let those fail that cannot run without it."""
+        job = planned.job
+        self.shares.give_back(self.held.pop(planned))
+        rest = f" ({words})" if (words := remark(planned)) else ""
+        ended = f"job {job.number} {job.outcome} after {job.seconds:.0f} s"
+        self.display.say(f"{ended}: {job.described}{rest}", wrong=job.status != 0)
+        self.record.note(planned)
+        for lost, reason in self.queue.ended(planned):
+            lost.job.status, lost.job.reason = 1, reason
+            self.display.say(f"job {lost.job.number} cannot run: {reason}", wrong=True)
+            self.record.note(lost)
 
 
 def sweep_folder(words: Sequence[str]) -> Path:
-    """Where a sweep goes: the folder that was typed if all jobs share it, else one named by the sweep's own words."""
+    """Where a sweep goes: the folder that was typed if all jobs share it, else one named by the sweep's own words.
+
+    Which values a word lists does not count, nor the order of words: with another value it is the same sweep.
+    """
     for word in words:
         _, key, value = parts(word)
         if key == "output_dir" and value and "${" not in value and not config.is_sweep(word):
             return Path(value.strip("'\""))
     name = next((str(parts(word)[2]) for word in words if parts(word)[1] == "name"), "sweep")
-    digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:10]
+    same = sorted(parts(word)[1] if config.is_sweep(word) else word for word in words)
+    digest = hashlib.sha256("\n".join(same).encode()).hexdigest()[:10]
     return SWEEPS / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{digest}"
-
-
-def summary(jobs: Sequence[Job]) -> str:
-    """How every job ended, and of those that failed the error and the command that repeats them."""
-    width = max((len(job.described) for job in jobs), default=0)
-    lines = ["", f"{'job':>4}  {'overrides':{width}}  {'status':12}  seconds"]
-    lines += [f"{job.number:4d}  {job.described:{width}}  {job.outcome:12}  {job.seconds:7.0f}" for job in jobs]
-    for job in (job for job in jobs if job.status not in (0, None)):
-        lines += [
-            f"\njob {job.number} {job.outcome}: {job.last_words()}",
-            f"  to repeat it: {shlex.join(job.typed_command())}",
-        ]
-    return "\n".join(lines)
