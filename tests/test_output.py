@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -63,17 +62,16 @@ def test_a_second_process_is_refused_with_the_first_ones_number(tmp_path: Path) 
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
 
 
-def test_a_shared_stage_is_waited_for_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="smalldata_vit")
-    command = [sys.executable, "-c", HOLD, tmp_path / ".lock", "0.6"]
+def test_a_shared_stage_is_waited_for_and_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-c", HOLD, tmp_path / ".lock", "1.6"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         first.stdout.readline()
-        with Lock(tmp_path / ".lock", what="the stage pretrain", waits=True):
-            assert caplog.messages[0].startswith(
-                f"waiting for the stage pretrain, which is held by process {first.pid}"
-            )
-            assert len(caplog.messages) == 1
+        with Lock(tmp_path / ".lock", what="the stage pretrain", waits=True) as lock:
+            said = capsys.readouterr().err.splitlines()
+            assert len(said) == 1
+            assert said[0].startswith(f"waiting for the stage pretrain, which is held by process {first.pid}")
+            assert lock.waited
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

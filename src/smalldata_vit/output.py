@@ -2,15 +2,13 @@
 
 import fcntl
 import json
-import logging
 import os
 import re
 import socket
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
-
-log = logging.getLogger(__name__)
 
 
 class InUseError(RuntimeError):
@@ -23,11 +21,13 @@ class Lock:
     Arguments:
         path: the lock file, made if missing and never removed.
         what: what is locked, as a message names it; the lock file's folder when left out.
-        waits: whether to wait for the owner (a stage that another job is making) or to refuse with `InUseError`.
+        waits: whether to wait for the owner (a stage that another job is making) or to refuse with `InUseError`. A wait
+            of more than a second is said; `waited` tells afterwards whether there was any.
     """
 
     def __init__(self, path: Path, what: str | None = None, waits: bool = False) -> None:
         self.path, self.what, self.waits = path, what or str(path.parent), waits
+        self.waited = False
         self.handle: int | None = None
 
     def __enter__(self) -> "Lock":
@@ -58,7 +58,7 @@ class Lock:
             _held.discard(self)
 
     def _lock(self, handle: int) -> None:
-        said = False
+        began, said = time.monotonic(), False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,8 +67,9 @@ class Lock:
                     raise InUseError(
                         f"{self.what} is in use by {holder(self.path)}; wait for its end, or take another folder"
                     ) from None
-                if not said:
-                    log.info("waiting for %s, which is held by %s", self.what, holder(self.path))
+                self.waited = True
+                if not said and time.monotonic() - began > 1:
+                    print(f"waiting for {self.what}, which is held by {holder(self.path)}", file=sys.stderr, flush=True)
                     said = True
                 time.sleep(0.1)
             else:

@@ -81,16 +81,19 @@ def settle(
     if config["learner"] is not None:  # a judgement can be repeated by other evaluators: no training is lost
         store.refuse_change(config, key, target / name)
     folder = store.stage_folder(target, name, shared, key)
-    with Lock(folder.parent / f".{folder.name}.lock", what=f"the stage {name} in {folder}", waits=True):
+    with Lock(folder.parent / f".{folder.name}.lock", what=f"the stage {name} in {folder}", waits=True) as lock:
         store.link(folder, target / name)
         outcome = store.outcome_of(folder)
         if outcome.get("status") == "finished" and outcome.get("key") == key:
             store.say_skipped(name, folder)
             return outcome
+        if lock.waited and outcome.get("status") == "failed" and outcome.get("key") == key:
+            raise RuntimeError(f"the stage {name} failed where it was made, in {folder}: {outcome['error']}")
+        record(folder, {"status": "running", "key": key})  # so that a maker that is killed leaves no earlier failure
         try:
             return record(folder, lead(config, splits, source, key, folder, typed))
         except BaseException as error:
-            record(folder, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+            record(folder, {"status": "failed", "key": key, "error": f"{type(error).__name__}: {error}"})
             raise
 
 
