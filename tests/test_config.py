@@ -411,3 +411,13 @@ def test_the_stage_finetune_448_follows_any_method_once_its_length_and_batch_are
     assert "finetune_448 has no length" in said
     assert "finetune_448.batch_size=null" in said
     check(compose([*words, "finetune_448.epochs=1", "finetune_448.batch_size=8"]))
+
+
+def test_a_start_that_the_plan_does_not_have_is_given_whole_or_by_its_keys() -> None:
+    words = ["method=supervised", "stages=[finetune]"]
+    whole = config.compose([*words, "finetune.start_from={file: a.ckpt, head: new}"])
+    apart = config.compose([*words, "finetune.start_from.file=a.ckpt", "finetune.start_from.head=new"])
+    assert whole.finetune.start_from == apart.finetune.start_from
+    assert whole.finetune.start_from.file == "a.ckpt"
+    with pytest.raises(config.ConfigError, match="files"):
+        config.compose([*words, "finetune.start_from={files: a.ckpt}"])

@@ -39,7 +39,7 @@ def put(cfg: DictConfig, override: Override) -> None:
             "several values make a sweep, and need -m" if override.is_sweep_override() else "there is no such group"
         )
         raise ConfigError(f"{word}: {reason}")
-    open_start_from(cfg, key)
+    open_start_from(cfg, key, whole=not override.is_delete() and isinstance(override.value(), dict))
     force = locate(cfg, key, word, adds=override.is_add() or override.is_force_add())
     try:
         if override.is_delete():
@@ -52,10 +52,11 @@ def put(cfg: DictConfig, override: Override) -> None:
         raise ConfigError(f"{word}: {str(error).splitlines()[0]}{near(cfg, key)}") from error
 
 
-def open_start_from(cfg: DictConfig, key: str) -> None:
-    """`finetune.start_from.file=…` says where to start although the plan says from scratch."""
+def open_start_from(cfg: DictConfig, key: str, whole: bool) -> None:
+    """`finetune.start_from.file=…` says where to start although the plan says from scratch; `whole`: `={file: …}`."""
     stage, _, rest = key.partition(".")
-    if stage in STAGES and rest.startswith("start_from.") and cfg[stage].start_from is None:
+    names_it = rest.startswith("start_from.") or (whole and rest == "start_from")
+    if stage in STAGES and names_it and cfg[stage].start_from is None:
         cfg[stage].start_from = StartFrom()
 
 
