@@ -8,33 +8,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from smalldata_vit import config as configuration
-from smalldata_vit import guide_maps, guided_time, known_splits, store
+from smalldata_vit import guide_maps, known_splits, store
 from smalldata_vit.about import about
 from smalldata_vit.assembly import Assembly, assemble, load_data
 from smalldata_vit.baselines import pixels_alone
 from smalldata_vit.checkpoints import newest_whole
 from smalldata_vit.cluster_orders import summon
 from smalldata_vit.console import set_up_log
-from smalldata_vit.contracts import Views
 from smalldata_vit.data.dataset import Splits
+from smalldata_vit.described import describe
 from smalldata_vit.evaluating import judge_source
+from smalldata_vit.finishing import finish, judge_at_end
 from smalldata_vit.fitting import free_memory, images_that_fit
-from smalldata_vit.flops import costs, spent
+from smalldata_vit.flops import costs
 from smalldata_vit.journal import Journal
-from smalldata_vit.learner import Learner
 from smalldata_vit.measured import with_statistics
-from smalldata_vit.metrics import read_metrics
 from smalldata_vit.output import Lock
-from smalldata_vit.predictions import Predictions, normalisation_of
 from smalldata_vit.results import Results, read_json, write_json
-from smalldata_vit.seen_views import eager, keep_views
+from smalldata_vit.seen_views import keep_views, views_apart
 from smalldata_vit.start import Source, begin, begin_guides
-from smalldata_vit.watching import judge_last, test_images_watched
+from smalldata_vit.watching import test_images_watched
 
 RESUME = "SMALLDATA_VIT_RESUME"
 """For the other ranks: the checkpoint that rank 0 chose to resume from (empty: none)."""
@@ -150,12 +147,6 @@ def lead(
     return finish(config, stage, key, folder, journal)
 
 
-def views_apart(config: Mapping[str, Any], splits: Splits) -> Views:
-    """The stage's views once more, uncompiled, for pictures of what the network sees."""
-    factory = instantiate(eager(config["views"]), _convert_="all")
-    return factory(image_size=config["image_size"], dataset_mean=splits.mean, dataset_std=splits.std)
-
-
 def largest_forward(config: Mapping[str, Any], stage: Assembly, journal: Journal) -> int | None:
     """With trainer.max_batch=auto the most images that go through one forward, else None; said in the log."""
     if config["trainer"]["max_batch"] != "auto":
@@ -206,120 +197,3 @@ def build_loggers(config: Mapping[str, Any], folder: Path) -> list[Any]:
         factory = instantiate(node, _convert_="all")
         made.append(factory(folder=folder, stage=config["stage"], group=config["experiment_name"], config=dict(config)))
     return made
-
-
-def describe(config: Mapping[str, Any], stage: Assembly) -> str:
-    """One line that says what runs."""
-    course, optimization = stage.learner.course, stage.learner.optimization
-    weights = sum(p.numel() for p in stage.method.parameters() if p.requires_grad)
-    cut = "one pass a device" if course.pass_size is None else f"passes of {course.pass_size}"
-    return (
-        f"{type(stage.method).__name__} on {course.images} images, {course.total_steps} steps of {course.batch_size} "
-        f"({cut}), {weights:,} trainable parameters, peak learning rate {optimization.peak(course.batch_size):g}, "
-        f"{stage.trainer.accelerator.name()} x {stage.trainer.world_size}, precision {stage.trainer.precision}; "
-        f"{path_of(config, stage)}"
-    )
-
-
-def path_of(config: Mapping[str, Any], stage: Assembly) -> str:
-    """Which of the automatic choices were taken, each with the key that changes it where it has one."""
-    settings, cuda = config["trainer"], stage.device.type == "cuda"
-    written_out = not cuda and str(stage.trainer.precision).startswith("bf16")
-    optimizer: Any = stage.learner.optimization.build(stage.method, stage.learner.course.batch_size)
-    chosen = [
-        f"attention {'explicit' if written_out else 'SDPA'} (where arch.attention=auto)",
-        f"{type(optimizer).__name__} {'fused' if optimizer.defaults['fused'] else 'unfused'} "
-        f"(optimization.optimizer.fused)",
-        f"views {stage.learner.views.path(stage.device)}",
-        "compiled with inductor" if settings["compile"] else "network eager (trainer.compile)",
-        *(["float32 products in TF32 (trainer.tf32)"] if cuda and settings["tf32"] else []),
-        *(["activations recomputed (trainer.checkpoint_activations)"] if settings["checkpoint_activations"] else []),
-        f"images on the {'GPU' if stage.learner.images.device.type == 'cuda' else 'CPU'}",
-        *(["deterministic (trainer.deterministic)"] if settings["deterministic"] else []),
-    ]
-    return ", ".join(chosen)
-
-
-def judge_at_end(config: Mapping[str, Any], stage: Assembly, folder: Path) -> dict[str, float]:
-    """Judge the selected weights on validation, then on test, once; every rank takes part.
-
-    What a classifier said of each image is kept in predictions.npz.
-    """
-    learner = stage.learner
-    judge_last(config, stage)
-    if config["select"] == "best" and learner.best[1] >= 0:
-        best = newest_whole(folder / "checkpoints", "best")
-        if best is None:
-            raise FileNotFoundError(f"select=best, but {folder / 'checkpoints'} holds no whole best_*.ckpt")
-        state = torch.load(best.path, map_location="cpu", weights_only=True)
-        stage.method.load_state_dict(state["method"])
-    learner.to(stage.device)
-    numbers: dict[str, float] = {}
-    said = Predictions(*normalisation_of(config["evaluation_view"], stage.splits))
-    judge = said.beside(stage.judge, stage.method)
-    for split in [split for split in ("val", "test") if split in judge.splits]:
-        numbers |= judge(stage.method, split)
-        said.keep(split, judge)
-    said.write(folder)
-    return numbers
-
-
-def finish(config: Mapping[str, Any], stage: Assembly, key: str, folder: Path, journal: Journal) -> dict[str, Any]:
-    """The outcome of a stage that reached its last step."""
-    learner, course = stage.learner, stage.learner.course
-    numbers = judge_at_end(config, stage, folder)
-    learner.log_numbers(numbers)
-    begun = read_json(folder / "begun.json")
-    seen, guided = images_seen(learner), time_of_guidance(learner, folder, journal)
-    flops = spent(begun, seen, learner.step, guided.get("steps_off", 0)) + guide_maps.flops_spent(folder)
-    guide_maps.remove(folder)
-    return {
-        "status": "finished",
-        "metrics": numbers,
-        **{name: begun[name] for name in ("untrained", "hand_off", "start_from", "guide") if begun.get(name)},
-        "from_scratch": begun.get("from_scratch"),
-        "selected": selected(learner),
-        "validation": stage.splits.validation,
-        "evaluators": {name: evaluator.recorded() for name, evaluator in stage.evaluators.items()},
-        "labels_per_class": config["dataset"]["labels_per_class"] if config["reads_labels"] else 0,
-        "split_hash": stage.splits.split_hash,
-        "config_hash": config["hash"],
-        "key": key,
-        "seed": config["seed"],
-        "seconds": round(learner.seconds, 2),
-        "device": stage.trainer.accelerator.name(),
-        "devices": stage.trainer.world_size,
-        "precision": str(stage.trainer.precision),
-        "steps": learner.step,
-        "images_seen": seen,
-        "flops": flops,
-        **({"guidance": guided} if guided else {}),
-        "train_images": course.images,
-        "warnings": journal.warnings,
-        "folder": folder.name,
-    }
-
-
-def selected(learner: Learner) -> dict[str, Any]:
-    """Which weights are tested: the best on what judged during training, else the last."""
-    best = learner.best[1]
-    return {"rule": "best", "step": best} if best >= 0 else {"rule": "last", "step": learner.step}
-
-
-def time_of_guidance(learner: Learner, folder: Path, journal: Journal) -> Mapping[str, Any]:
-    """What guidance cost in a stage that it guided, said in the log and written into the metrics; else nothing."""
-    found = guided_time.guided_time(read_metrics(folder / "metrics.csv"), learner.course.steps_per_epoch)
-    if found is None:
-        return {}
-    journal.note(guided_time.in_words(found))
-    learner.log_numbers(guided_time.for_metrics(found))
-    return found
-
-
-def images_seen(learner: Learner) -> int:
-    """Images of all steps so far, ragged last batches counted as they are."""
-    course = learner.course
-    if course.drop_last or course.images * course.passes_per_epoch % course.batch_size == 0:
-        return learner.step * course.batch_size
-    whole, rest = divmod(learner.step, course.steps_per_epoch)
-    return whole * course.images * course.passes_per_epoch + rest * course.batch_size

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
 from torch import Tensor
 
 from smalldata_vit.assembly import Assembly
 from smalldata_vit.atomic import replaced
 from smalldata_vit.contracts import Views
+from smalldata_vit.data.splits import Splits
 from smalldata_vit.predictions import in_colours, normalisation_of
 
 FILE = "views.npz"
@@ -59,3 +61,9 @@ def group_names(node: Mapping[str, Any], count: int) -> Sequence[str]:
 def eager(node: Mapping[str, Any]) -> dict[str, Any]:
     """A config of views whose arithmetic is not compiled."""
     return {**node, **({"form": "eager"} if "form" in node else {})}
+
+
+def views_apart(config: Mapping[str, Any], splits: Splits) -> Views:
+    """The stage's views once more, uncompiled, for pictures of what the network sees."""
+    factory = instantiate(eager(config["views"]), _convert_="all")
+    return factory(image_size=config["image_size"], dataset_mean=splits.mean, dataset_std=splits.std)
