@@ -21,6 +21,16 @@ def main(words: Sequence[str]) -> int:
         print(help_text())
         return 0
     try:
+        if any(word.partition("=")[0] == "--explain" for word in words):
+            from smalldata_vit.explain import explain
+
+            return explain(words)
+        if {"-sc", "--shell-completion"} & set(words):
+            from smalldata_vit.completion import shell_completion
+
+            return shell_completion(words)
+        if "--dry-run" in words:
+            return dry(words)
         if any(word.startswith("-") for word in words):
             from smalldata_vit.hydra_commands import run_hydra
 
@@ -33,6 +43,18 @@ def main(words: Sequence[str]) -> int:
 
     try:
         return stages.run(cfg, list(words))
+    except Exception as error:
+        return refuse(error, status=1)
+
+
+def dry(words: Sequence[str]) -> int:
+    """What the words would do; errors are those that the command itself would end with."""
+    from smalldata_vit.dry_run import dry_run
+
+    try:
+        return dry_run(words)
+    except config.ConfigError:
+        raise
     except Exception as error:
         return refuse(error, status=1)
 
@@ -59,19 +81,31 @@ def help_text() -> str:
         "trainer",
         "logger",
         "experiment",
+        "flavour",
     )
-    lines = [f"  {group + '=':14}{', '.join(config.options(group)) or '(none yet)'}" for group in groups]
+    lines = [f"  {group + '=':14}{', '.join(shown(group)) or '(none yet)'}" for group in groups]
     return "\n".join(
         (
-            "Usage: python run.py [-m] [group=option | key=value]...\n",
+            "Usage: python run.py [-m] [--dry-run | --explain [key]] [group=option | key=value]...\n",
             "Groups and their options (a stage may have its own: pretrain.dataset=flowers102):",
             *lines,
             "\nKeys: seed= stages=[pretrain,finetune] output_dir= name= tags=[…] debug=true (two steps a stage);",
             "of each stage: pretrain.epochs= finetune.batch_size= finetune.optimization.lr= …; --cfg job shows all.",
             "-m runs every combination of values with commas, each in a process of its own.",
+            "--dry-run says what would be done, and about how long it takes, and does nothing.",
+            "--explain shows what is used and where it comes from; with a key, all that a value beat.",
+            'eval "$(python run.py -sc install=bash)" completes options and keys in this shell.',
             f"\nExamples:\n{EXAMPLES}",
         )
     )
+
+
+def shown(group: str) -> list[str]:
+    """A group's options; of those in folders the folders, and how many each has."""
+    names = config.options(group)
+    folders = [name.partition("/")[0] for name in names if "/" in name]
+    counted = [f"{folder}/<name> ({folders.count(folder)})" for folder in dict.fromkeys(folders)]
+    return [*[name for name in names if "/" not in name], *counted]
 
 
 def leave(ended: Sequence[int]) -> None:

@@ -1,8 +1,7 @@
 """From what a person typed to one composed, checked config; from that to the self-contained config of each stage."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -11,27 +10,28 @@ from omegaconf.errors import OmegaConfBaseException
 from smalldata_vit import as_trained, checks
 from smalldata_vit.composition import (
     CONF,
-    choices_of,
     composed,
     flavour_for,
-    in_words,
     is_sweep,
     option,
     options,
     plan_for,
     refuse_unknown_options,
+    root_choices,
     set_by_overlays,
 )
 from smalldata_vit.inheritance import below, merged
 from smalldata_vit.overrides import parse
 from smalldata_vit.root_values import as_written, put_typed, same_option
-from smalldata_vit.schema import EVALUATE, GUIDE, INHERITED, OWN, STAGES, Stage, StartFrom
+from smalldata_vit.schema import EVALUATE, GUIDE, INHERITED, OWN, STAGES, Stage
 from smalldata_vit.stage_hash import config_hash
+from smalldata_vit.stage_settings import choice, experiment_hash, stage_config
 from smalldata_vit.words import ConfigError, group_of, hold_at_root, parts, quoted, rewrite
 
 __all__ = [
     "CONF",
     "ConfigError",
+    "OmegaConfBaseException",
     "check",
     "choice",
     "compose",
@@ -45,8 +45,32 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class Made:
+    """The config as a step of composing leaves it; the next step changes the same object.
+
+    Arguments:
+        step: options (all option files merged), inherited, typed, guide or judged.
+        words: what Hydra was given to choose the options.
+        put: with `typed`, every word and the path that it was put at, in order.
+    """
+
+    step: str
+    cfg: DictConfig
+    choices: Mapping[str, Any]
+    words: Sequence[str]
+    put: Sequence[tuple[str, str]] = ()
+
+
 def compose(overrides: Sequence[str]) -> DictConfig:
-    """The config of the experiment that these words ask for, read-only; ConfigError if they cannot be right.
+    """The config of the experiment that these words ask for, read-only; ConfigError if they cannot be right."""
+    *_, made = composing(overrides)
+    OmegaConf.set_readonly(made.cfg, True)
+    return made.cfg
+
+
+def composing(overrides: Sequence[str]) -> Iterator[Made]:
+    """The steps by which a config comes about, the last with what `compose` returns.
 
     The final method and dataset decide which plan gives the run values, so the options are settled before anything is
     composed; it is composed a second time if `views=` and the like stand at the root, for the plan says which stage is
@@ -56,33 +80,47 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     parse(words)
     chosen = [w for w in words if group_of(parts(w)[1]) is not None]
     refuse_unknown_options(chosen)
-    plain = [w for w in chosen if parts(w)[1] not in (*OWN, "flavour")]
-    choices = choices_of(plain)
-    flavour = flavour_for(choices["experiment"], next((parts(w)[2] for w in chosen if parts(w)[1] == "flavour"), None))
-    if flavour is not None:
-        plain.append(f"flavour={flavour}")
-        choices = choices_of(plain)
-    if choices.get("plan") is None:
-        plain.append(f"plan={plan_for(choices['method'], choices['dataset'])}")
-    if f"guide_{choices['dataset']}" in options("plan"):
-        plain.append(f"plan@_global_=guide_{choices['dataset']}")
+    plain = with_plan(chosen)
     cfg, choices = composed(plain)
     alone = [parts(w)[2] for w in words if parts(w)[1] == "stages"] in (["[evaluate]"], [EVALUATE])
+    if OmegaConf.is_missing(cfg, "stages"):
+        raise ConfigError(
+            f"plan={choices['plan']} says of no stage that it runs: choose another plan, or an experiment"
+        )
     stage = EVALUATE if alone else next(iter(cfg.stages))
     own = [w for w in chosen if parts(w)[1] in OWN]
     if own:
-        cfg, choices = composed([*plain, *hold_at_root(own, stage)])
+        plain = [*plain, *hold_at_root(own, stage)]
+        cfg, choices = composed(plain)
+    yield Made("options", cfg, choices, plain)
     inherit(cfg, choices)
+    yield Made("inherited", cfg, choices, plain)
     typed = [w for w in words if group_of(parts(w)[1]) is None]
-    put_typed(cfg, choices, hold_at_root(typed, stage))
+    put = put_typed(cfg, choices, hold_at_root(typed, stage))
+    yield Made("typed", cfg, choices, plain, put)
     if all(parts(word)[1] != "stages" for word in typed):
         bring_guide(cfg)
     with open_dict(cfg):
         cfg.chosen = {key: str(value) for key, value in choices.items() if value is not None}
+    yield Made("guide", cfg, choices, plain)
     if EVALUATE in cfg.stages:
         judge_as_trained(cfg, choices, words)
-    OmegaConf.set_readonly(cfg, True)
-    return cfg
+    yield Made("judged", cfg, choices, plain)
+
+
+def with_plan(chosen: Sequence[str]) -> list[str]:
+    """The words that choose options, without those of a single stage, with the flavour and the plans that follow."""
+    plain = [w for w in chosen if parts(w)[1] not in (*OWN, "flavour")]
+    choices = root_choices(plain)
+    flavour = flavour_for(choices["experiment"], next((parts(w)[2] for w in chosen if parts(w)[1] == "flavour"), None))
+    if flavour is not None:
+        plain.append(f"flavour={flavour}")
+        choices = root_choices(plain)
+    if choices.get("plan") is None:
+        plain.append(f"plan={plan_for(choices['method'], choices['dataset'])}")
+    if f"guide_{choices['dataset']}" in options("plan"):
+        plain.append(f"plan@_global_=guide_{choices['dataset']}")
+    return plain
 
 
 def bring_guide(cfg: DictConfig) -> None:
@@ -134,11 +172,6 @@ def inherit(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
             cfg[stage].image_size = size
 
 
-def choice(cfg: DictConfig, group: str) -> str:
-    """The option of a group that was chosen at the root."""
-    return cfg.chosen[group]
-
-
 def check(cfg: DictConfig) -> None:
     """ConfigError that lists everything in the scheduled stages that cannot be right."""
     found = checks.stage_misfits(list(cfg.stages))
@@ -150,36 +183,3 @@ def check(cfg: DictConfig) -> None:
         found += checks.misfits(stage_config(cfg, stage)) if not scalars else []
     if found:
         raise ConfigError("\n".join(dict.fromkeys(found)))
-
-
-def stage_config(cfg: DictConfig, stage: str) -> dict[str, Any]:
-    """One stage as plain values with everything that it needs, nothing left to resolve; a new dict every time."""
-    try:
-        own, *shared = (
-            OmegaConf.to_container(cfg[key], resolve=True, throw_on_missing=True)
-            for key in (stage, "trainer", "logger")
-        )
-    except OmegaConfBaseException as error:
-        raise ConfigError(in_words(error)) from error
-    assert isinstance(own, dict)
-    settings = {str(key): value for key, value in own.items()} | dict(zip(("trainer", "logger"), shared, strict=True))
-    if cfg.debug and settings["learner"] is not None:
-        settings |= {"steps": 2, "evaluate_every_epochs": None}
-    if settings["start_from"] is not None and settings["start_from"]["timm"] is True:
-        settings["start_from"]["timm"] = settings["arch"].get("name", True)
-    if settings["guidance"]:
-        given = cfg.guide.start_from
-        settings["guide_from"] = asdict(StartFrom(stage=GUIDE)) if given is None else dict(given)
-    return settings | {
-        "stage": stage,
-        "seed": cfg.seed,
-        "name": cfg.name,
-        "tags": list(cfg.tags),
-        "experiment_name": cfg.name or f"{choice(cfg, 'method')}_{choice(cfg, 'dataset')}",
-    }
-
-
-def experiment_hash(cfg: DictConfig) -> str:
-    """SHA-256 of all scheduled stages, in order."""
-    stages = [config_hash(stage_config(cfg, stage)) for stage in cfg.stages]
-    return hashlib.sha256("\n".join([*cfg.stages, *stages]).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """What is typed with flags: sweeps (`-m`), the composed config (`--cfg job`), and Hydra's own questions."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import hydra
 from omegaconf import OmegaConf
 
-from smalldata_vit import config
+from smalldata_vit import cluster, config
 from smalldata_vit.sweeps import Sweep, sweep_folder
 from smalldata_vit.words import ConfigError, parts, quoted, rewrite
 
@@ -22,6 +23,8 @@ def run_hydra(words: Sequence[str]) -> int:
     parser.add_argument("-p", "--package")
     asked, others = parser.parse_known_args(list(words))
     if asked.multirun and asked.cfg is None:
+        if cluster.place(os.environ) is not None:
+            raise ConfigError("-m starts its jobs itself; hydra/launcher=slurm is its way onto a cluster")
         return sweep(others)
     if asked.cfg == "job" and not any(word.startswith("-") for word in others):
         return show(others, asked.resolve, asked.package)
@@ -64,7 +67,7 @@ def with_plan(words: Sequence[str]) -> list[str]:
     places = [p for p, word in enumerate(words) if not word.startswith(("-", "hydra.", "hydra/")) and "=" in word]
     typed = rewrite(words[place] for place in places)
     rest = [word for place, word in enumerate(words) if place not in places]
-    if any(parts(word)[1] == "plan" for word in typed) or "--shell-completion" in rest or "-sc" in rest:
+    if any(parts(word)[1] == "plan" for word in typed):
         return [*rest, *typed]
     return [*rest, *typed, f"plan={config.compose(typed).chosen['plan']}"]
 

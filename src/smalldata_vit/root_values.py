@@ -23,22 +23,29 @@ def as_written(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def put_typed(cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str]) -> None:
-    """Put typed values into the config; one at the root also into each stage with the same option that got none."""
+def put_typed(cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str]) -> list[tuple[str, str]]:
+    """Put typed values into the config; one at the root also into each stage with the same option that got none.
+
+    Returns every word and the path that it was put at, in order.
+    """
     typed = {parts(word)[1] for word in words}
+    done = []
     for word in words:
         sign, key, value = parts(word)
         [override] = parse([word])
         put(cfg, override)
+        done.append((word, key))
         first = key.partition(".")[0]
         group = "dataset" if key == "image_size" else first
         for stage in same_option(choices, group) if group in INHERITED else ():
             if f"{stage}.{key}" not in typed and (stage, key) != (GUIDE, "image_size"):
                 [same] = parse([f"{sign}{stage}.{key}" + ("" if value is None else f"={value}")])
                 put(cfg, same)
+                done.append((word, f"{stage}.{key}"))
 
     for stage in STAGES:
         name_one_source(cfg[stage].start_from, {key.removeprefix(f"{stage}.start_from.") for key in typed})
+    return done
 
 
 def name_one_source(start_from: DictConfig | None, typed: set[str]) -> None:
