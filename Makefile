@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check compare stability report bench bench-budget bench-overhead bench-memory bench-curves bench-gpu \
+.PHONY: help run test test-all check compare stability report dashboards bench bench-budget bench-overhead bench-memory bench-curves bench-gpu \
 	bench-compare bench-peers bench-startup
 
 help:  ## say what there is
@@ -26,6 +26,9 @@ check: $(VENV)/.ready  ## format, lint, types
 
 compare: $(VENV)/.ready  ## what pretraining is worth: at most 40 minutes, continues when typed again
 	$(BIN)/python -m smalldata_vit.reports.compare $(ARGS)
+
+dashboards: $(VENV)/.ready  ## views and a report page at W&B: E=entity P=project
+	$(BIN)/python -m smalldata_vit.dashboards --entity $(E) --project $(or $(P),smalldata-vit)
 
 report: $(VENV)/.ready  ## ARGS="FOLDER …": one page that compares finished runs
 	$(BIN)/python -m smalldata_vit.reports $(ARGS)

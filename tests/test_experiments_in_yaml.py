@@ -111,3 +111,11 @@ def test_a_flavour_of_what_has_none_is_refused_with_those_that_have(conf: Path) 
     assert "experiment=x has no flavours; the experiments of" in refused(*words, "flavour=faithful")
     assert "paper" in refused("flavour=faithful")
     assert "flavour has no option sober" in refused("experiment=paper/row", "flavour=sober")
+
+
+def test_what_a_plan_brings_in_says_of_a_stage_stands_beside_what_an_experiment_says_at_the_root(conf: Path) -> None:
+    (conf / "plan" / "inner.yaml").write_text(BEGIN + "stages: [pretrain]\npretrain: {image_size: 24, steps: 3}\n")
+    (conf / "plan" / "outer.yaml").write_text(BEGIN + "defaults:\n  - inner\n  - _self_\n")
+    words = written(conf, "defaults:\n  - override /plan: outer\nimage_size: 16\n")
+    cfg = config.compose(words)
+    assert (cfg.pretrain.image_size, cfg.finetune.image_size) == (24, 16)

@@ -39,9 +39,10 @@ def _no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
 
 
-def start(folder: Path) -> Wandb:
+def start(folder: Path, finish_seconds: float = 60.0) -> Wandb:
     config = {"epochs": 3, "api_key": "planted"}
-    return Wandb(folder, "pretrain", "dino_digits", config, project="small", entity=None, tags=["a"])
+    where = {"project": "small", "entity": None}
+    return Wandb(folder, "pretrain", "dino_digits", config, **where, tags=["a"], finish_seconds=finish_seconds)
 
 
 def inspected(folder: Path) -> dict[str, Any]:
@@ -106,12 +107,11 @@ def silent_process(folder: Path, code: str = "import sys; list(sys.stdin)") -> s
 def test_a_process_that_hangs_is_left_after_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(wandb_logger, "SECONDS_TO_FINISH", 1.0)
     monkeypatch.setattr(wandb_logger, "ROWS_IN_WAITING", 100)
     monkeypatch.setattr(
         wandb_logger, "_start_process", lambda folder: silent_process(folder, "import time; time.sleep(60)")
     )
-    run = start(tmp_path)
+    run = start(tmp_path, finish_seconds=1.0)
     began = time.monotonic()
     for step in range(5000):
         run.log_metrics({f"train/{i}": 1.0 for i in range(20)}, step)

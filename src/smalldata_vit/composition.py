@@ -20,6 +20,8 @@ from smalldata_vit.words import ConfigError, parts
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ConfigStore.instance().store(name="experiment_schema", node=Root)
 
+OVERLAYS = ("plan", "experiment", "flavour")
+"""Groups whose files set values all over the config."""
 LISTS = ("evaluator", "logger")
 """Groups of which several options can be chosen at once."""
 
@@ -152,8 +154,27 @@ def option(group: str, name: str) -> Any:
     return found.get(group, found) if set(found) == {group} else found
 
 
-def set_by_overlays(choices: Mapping[str, Any]) -> set[str]:
-    """Dotted paths of what the chosen plan, experiment and flavour set in their own files."""
-    groups = [group for group in ("plan", "experiment", "flavour") if choices.get(group) is not None]
-    named = [CONF / group / f"{choices[group]}.yaml" for group in groups]
-    return {path for file in named for path in leaves(read_yaml(file))}
+def set_by_overlays(choices: Mapping[str, Any], words: Sequence[str]) -> set[str]:
+    """Dotted paths of what the chosen plan, experiment and flavour set, themselves and by the files they bring in."""
+    chosen = [f"{group}/{choices[group]}" for group in OVERLAYS if choices.get(group) is not None]
+    if any(brings_in(path) for path in chosen):
+        chosen = list(_overlays(CONF, tuple(words)))
+    return {path for name in chosen for path in leaves(read_yaml(CONF / f"{name}.yaml"))}
+
+
+def brings_in(name: str) -> bool:
+    """Whether a file's defaults list names other files; `override` only chooses among options."""
+    listed = read_yaml(CONF / f"{name}.yaml").get("defaults", [])
+    return any(
+        entry != "_self_" and not str(next(iter(entry), "")).startswith("override ")
+        if isinstance(entry, Mapping)
+        else entry != "_self_"
+        for entry in listed
+    )
+
+
+@lru_cache(maxsize=32)
+def _overlays(folder: Path, words: tuple[str, ...]) -> Sequence[str]:
+    """The files that Hydra merges at the root from the groups of OVERLAYS."""
+    files = [default.config_path for default in defaults_of(folder, words).defaults if default.package in ("", None)]
+    return [file for file in files if file is not None and file.startswith(tuple(f"{group}/" for group in OVERLAYS))]

@@ -93,7 +93,7 @@ def composing(overrides: Sequence[str]) -> Iterator[Made]:
         plain = [*plain, *hold_at_root(own, stage)]
         cfg, choices = composed(plain)
     yield Made("options", cfg, choices, plain)
-    inherit(cfg, choices)
+    inherit(cfg, choices, plain)
     yield Made("inherited", cfg, choices, plain)
     typed = [w for w in words if group_of(parts(w)[1]) is None]
     put = put_typed(cfg, choices, hold_at_root(typed, stage))
@@ -104,7 +104,7 @@ def composing(overrides: Sequence[str]) -> Iterator[Made]:
         cfg.chosen = {key: str(value) for key, value in choices.items() if value is not None}
     yield Made("guide", cfg, choices, plain)
     if EVALUATE in cfg.stages:
-        judge_as_trained(cfg, choices, words)
+        judge_as_trained(cfg, choices, words, plain)
     yield Made("judged", cfg, choices, plain)
 
 
@@ -130,7 +130,7 @@ def bring_guide(cfg: DictConfig) -> None:
         cfg.stages = [GUIDE, *cfg.stages]
 
 
-def judge_as_trained(cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str]) -> None:
+def judge_as_trained(cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str], plain: Sequence[str]) -> None:
     """Give `evaluate` the settings of what it judges, wherever it was not given its own; of a past run the seed too."""
     source, typed = cfg[EVALUATE].start_from, {parts(word)[1] for word in words}
     if source is None:
@@ -139,7 +139,7 @@ def judge_as_trained(cfg: DictConfig, choices: Mapping[str, Any], words: Sequenc
     if past is None and source.stage not in STAGES:
         return
     trained = stage_config(cfg, source.stage) if past is None else past
-    said = below(set_by_overlays(choices) | typed, EVALUATE)
+    said = below(set_by_overlays(choices, plain) | typed, EVALUATE)
     if past is not None and "image_size" in typed and f"{source.stage}.image_size" not in typed:
         said |= {"image_size"}
     chosen = {g for g in as_trained.GROUPS if f"{g}@{EVALUATE}.{g}" in typed}
@@ -155,9 +155,9 @@ def judge_as_trained(cfg: DictConfig, choices: Mapping[str, Any], words: Sequenc
             cfg.name = cfg.name if "name" in typed or source.stage is None else past["experiment_name"]
 
 
-def inherit(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
+def inherit(cfg: DictConfig, choices: Mapping[str, Any], plain: Sequence[str]) -> None:
     """Give what a plan or an experiment sets at the root to every stage that has the same option."""
-    explicit = set_by_overlays(choices)
+    explicit = set_by_overlays(choices, plain)
     for group in INHERITED:
         raw = as_written(cfg)
         for stage in same_option(choices, group):

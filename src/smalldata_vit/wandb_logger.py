@@ -13,15 +13,16 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 
 from smalldata_vit.results import plain, without_secrets
+from smalldata_vit.wandb_facts import described, exit_code, outcome_since, written
 
 log = logging.getLogger(__name__)
 
-SECONDS_TO_FINISH = 60.0
 ROWS_IN_WAITING = 20_000
 
 
@@ -29,15 +30,23 @@ class Wandb(Logger):
     """One W&B run for one stage; online with a key and a network, else offline, which it says in one line.
 
     Starting and logging put lines into a queue and cost microseconds; a W&B that hangs, refuses or dies costs its own
-    rows and nothing else (`metrics.csv` has them all). The end waits at most a minute. Rows carry `step`, so a stage
-    that is resumed goes on in its run. `finalize` does not end the run, because the test numbers come after it.
+    rows and nothing else (`metrics.csv` has them all). The end waits at most `finish_seconds`. Rows carry `step`, so a
+    stage that is resumed goes on in its run. `finalize` does not end the run, because the test numbers come after it.
+    When the process ends, the stage's outcome and pictures are read from the files in its folder.
 
     Arguments:
         folder: of the stage; holds the run's id and its offline data.
         stage: W&B's job type.
         group: the experiment, whose stages W&B shows together.
-        config: of the stage, plain data.
+        config: of the stage, plain data; logged flat, under the keys that one types.
         project, entity, tags: W&B's own; an entity of None is the account's default.
+        chosen: option of each group; they become tags, and what views group by (`method`, `dataset`, `arch`, …).
+        output_dir: of the whole experiment, for what the stages before have cost; None: they are not there.
+        media: whether views, confusion matrix and mistakes are logged when the stage has finished.
+        attention_images: test images for which attention is drawn then, by a process of its own; 0: none.
+        checkpoints: whether the weights that were selected are uploaded as an artifact.
+        peak_flops: FLOP/s that the devices can do together, for `train/share_of_peak`; None: not known.
+        finish_seconds: that the end waits at most; uploads count.
     """
 
     def __init__(
@@ -49,21 +58,25 @@ class Wandb(Logger):
         project: str,
         entity: str | None,
         tags: Sequence[str],
+        chosen: Mapping[str, str] = MappingProxyType({}),
+        output_dir: str | None = None,
+        media: bool = True,
+        attention_images: int = 0,
+        checkpoints: bool = False,
+        peak_flops: float | None = None,
+        finish_seconds: float = 60.0,
     ) -> None:
         super().__init__()
         self.folder, self.project, self.id, self.failed = folder, project, run_id(folder), False
         self.waiting: queue.Queue[str] = queue.Queue(ROWS_IN_WAITING)
         self.lost, self.closed, self.data = 0, False, folder / "wandb"
+        self.finish_seconds, self.began_with = finish_seconds, written(folder)
         self.process = _start_process(folder)
-        facts: dict[str, Any] = {
-            "project": project,
-            "entity": entity,
-            "group": group,
-            "job_type": stage,
-            "name": f"{group} {stage}",
-        }
-        facts |= {"tags": list(tags), "config": without_secrets(plain(config)), "id": self.id, "dir": str(folder)}
-        self._send(facts)
+        run = {"project": project, "entity": entity, "group": group, "job_type": stage, "notes": output_dir}
+        run |= described(stage, group, without_secrets(plain(config)), tags, chosen)
+        asked: dict[str, Any] = {"media": media, "attention_images": attention_images, "checkpoints": checkpoints}
+        asked |= {"output_dir": output_dir, "peak_flops": peak_flops, "finish_seconds": finish_seconds}
+        self._send({"run": {**run, "id": self.id, "dir": str(folder)}, **asked})
         self.threads = [threading.Thread(target=work, daemon=True) for work in (self._feed, self._listen)]
         for thread in self.threads:
             thread.start()
@@ -96,20 +109,22 @@ class Wandb(Logger):
         self.failed = self.failed or status == "failed"
 
     def close(self) -> None:
-        """End the run, at the latest after a minute; called at exit, and harmless when called again."""
+        """End the run, at the latest after `finish_seconds`; called at exit, and harmless when called again."""
         if self.closed:
             return
         self.closed = True
         atexit.unregister(self.close)
-        ends_at = time.monotonic() + SECONDS_TO_FINISH
+        ends_at = time.monotonic() + self.finish_seconds
         try:
             if self.process.poll() is None:
-                self.waiting.put(json.dumps({"finish": int(self.failed)}), timeout=SECONDS_TO_FINISH / 2)
+                outcome = outcome_since(self.began_with, self.folder)
+                last = {"finish": exit_code(outcome, self.failed), "outcome": outcome}
+                self.waiting.put(json.dumps(last), timeout=self.finish_seconds / 2)
                 self.process.wait(max(0.0, ends_at - time.monotonic()))
         except (queue.Full, subprocess.TimeoutExpired):
             self.process.kill()
             self.process.wait()
-            log.warning("W&B did not finish within %.0f s and was left; %s", SECONDS_TO_FINISH, self._later())
+            log.warning("W&B did not finish within %.0f s and was left; %s", self.finish_seconds, self._later())
         for thread in self.threads:
             thread.join(timeout=1.0)
         if self.lost:
@@ -140,6 +155,8 @@ class Wandb(Logger):
             for state in map(json.loads, pipe):
                 if state["mode"] == "online":
                     log.info("W&B: %s", state["url"])
+                elif state["mode"] == "left out":
+                    log.info("W&B: %s", state["why"])
                 elif state["mode"] == "broken":
                     log.warning("W&B broke (%s); training goes on, and metrics.csv has every number", state["why"])
                     return
@@ -154,10 +171,12 @@ class Wandb(Logger):
 
 
 def run_id(folder: Path) -> str:
-    """The id of the stage's run, the same each time the stage goes on."""
+    """The id of the stage's run, the same each time the stage goes on; in a sweep of W&B's the one its agent gave."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:
+        return os.environ["WANDB_RUN_ID"]  # wandb takes no other then
     file = folder / "wandb_id"
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         file.write_text(secrets.token_hex(6))
     return file.read_text().strip()
 
@@ -171,7 +190,9 @@ def _start_process(folder: Path) -> subprocess.Popen[str]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
-            env={"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"} | os.environ,
+            # Tables and weights wait for their upload beside the run, where `wandb sync` finds them, not in the home.
+            env={"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", "WANDB_DATA_DIR": str(folder.resolve())}
+            | os.environ,
             text=True,
             start_new_session=True,
         )
