@@ -165,12 +165,8 @@ def set_by_overlays(choices: Mapping[str, Any], words: Sequence[str]) -> set[str
 def brings_in(name: str) -> bool:
     """Whether a file's defaults list names other files; `override` only chooses among options."""
     listed = read_yaml(CONF / f"{name}.yaml").get("defaults", [])
-    return any(
-        entry != "_self_" and not str(next(iter(entry), "")).startswith("override ")
-        if isinstance(entry, Mapping)
-        else entry != "_self_"
-        for entry in listed
-    )
+    named = [str(next(iter(entry), "")) if isinstance(entry, Mapping) else str(entry) for entry in listed]
+    return any(entry != "_self_" and not entry.startswith("override ") for entry in named)
 
 
 @lru_cache(maxsize=32)
