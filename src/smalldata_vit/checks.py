@@ -65,6 +65,11 @@ def _shape(stage: Mapping[str, Any], name: str) -> Iterator[str]:
             yield f"{name}.{key} is given, but {name} does not train: it has none"
         if key not in ("evaluator", "guidance") and key not in lacking and "_target_" not in stage[key]:
             yield f"{name}.{key} has no _target_: it is an object to be built"
+        if key == "guidance" and stage[key] and "_target_" not in stage[key]:
+            yield (
+                f"{name}.guidance is none, but has values ({', '.join(stage[key])}): choose the experiment's baseline "
+                "(…_base), or a guidance"
+            )
     for key, path in (("evaluator", f"{name}.evaluator"), ("logger", "logger")):
         for inner, node in (stage[key] or {}).items():
             if not (isinstance(node, Mapping) and "_target_" in node):

@@ -1,10 +1,29 @@
 """What training costs: floating-point operations per image of one optimizer step, counted while it runs once."""
 
+from collections.abc import Mapping
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from smalldata_vit.data.passes import Step
 from smalldata_vit.learner import Learner
+from smalldata_vit.parts.guidance import Guidance
+
+
+def costs(learner: Learner, step: Step) -> dict[str, float]:
+    """What an image costs in a stage as it begins, and, where a CNN guides it, without the guide."""
+    found = {"flops_per_image": per_image(learner, step)}
+    for guidance in (m for m in learner.method.modules() if isinstance(m, Guidance)):
+        with guidance.paused():
+            found["flops_per_image_unguided"] = per_image(learner, step)
+    return found
+
+
+def spent(costs: Mapping[str, float], images: int, steps: int, steps_unguided: int) -> float:
+    """FLOPs of a stage of so many images and steps, of which some went without the guide."""
+    whole = costs["flops_per_image"]
+    saved = whole - costs.get("flops_per_image_unguided", whole)
+    return whole * images - saved * images * steps_unguided / steps
 
 
 def per_image(learner: Learner, step: Step) -> float:

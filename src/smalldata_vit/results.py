@@ -17,7 +17,10 @@ Schema 1. Every field but `schema` and `status` may be missing while its part ha
         validation      what judged during training, and chose the best: carved (from the training images), own (the
                         dataset's validation images), none, or test (the test images, as some papers do: then `best` is
                         the best on test)
-        start_from      {source, sha256}, or null for scratch
+        start_from      {source, sha256}, or null for scratch; from_scratch says it of the whole chain
+        guidance        of a guided stage: steps_on, seconds_per_step_on, steps_off, seconds_per_step_off,
+                        seconds_per_epoch_guided and _unguided, seconds_spent, seconds_saved; null where no step of a
+                        kind could be timed
         split_hash, config_hash, seed, device, seconds (of training), images_seen, steps, flops}}
     baselines   {pixels: {flat name: number}}
     reasons     {path of a null: why}: a number that is not finite stands as null, for JSON has no word for it

@@ -50,17 +50,22 @@ class Pace:
     """How fast training goes, and what share of the time it waited for images."""
 
     def __init__(self) -> None:
-        self.since, self.images, self.waited = time.perf_counter(), 0, 0.0
+        self.since, self.images, self.steps, self.waited = time.perf_counter(), 0, 0, 0.0
 
     def begin(self, images: int) -> None:
         """A step on so many images, of all ranks, begins."""
         self.images += images
+        self.steps += 1
 
     def read(self) -> dict[str, float]:
-        """Images a second since the last reading; begins anew. To be asked when the device has nothing left to do."""
+        """Images a second and seconds a step since the last reading; begins anew.
+
+        To be asked when the device has nothing left to do.
+        """
         seconds = max(time.perf_counter() - self.since, 1e-9)
         numbers = {"images_per_second": self.images / seconds, "waiting": min(self.waited / seconds, 1.0)}
-        self.since, self.images, self.waited = time.perf_counter(), 0, 0.0
+        numbers["seconds_per_step"] = seconds / max(self.steps, 1)
+        self.since, self.images, self.steps, self.waited = time.perf_counter(), 0, 0, 0.0
         return numbers
 
 

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from smalldata_vit import randomness
-from smalldata_vit.contracts import BackboneFactory, DataFacts, Loss, Seen
+from smalldata_vit.contracts import BackboneFactory, Batch, DataFacts, Loss, Seen
 from smalldata_vit.parts.guidance_controller import LossDerivative
 from smalldata_vit.parts.guidance_distance import Reduction, Transform, distance, standardized
 from smalldata_vit.parts.guidance_networks import Guide, Tapped, shapes_of
 from smalldata_vit.parts.guidance_pairs import settled
+from smalldata_vit.parts.guidance_stored import Features, StoredMaps
 from smalldata_vit.schedules import Progress, Schedule
 
 
@@ -41,6 +42,11 @@ class Guidance(nn.Module):
         standardize: the guide's features, per channel over a pass; not done in Li et al.
         bn_mode: of the guide: `eval`, or `train` as in the code of Li et al.
         mean, std: per channel, with which the guide's training images were normalised; None: as the student's are.
+        features: `live`, the guide looks at every view; `stored`, its maps of all training images are computed once
+            before the first step, without augmentation and at its own size, and each view's crop box and flip are
+            replayed on them. Then the guide does not run in training. Whatever else makes a view (rotation, colours, a
+            policy, erasing) is not seen in its maps. ValueError with `bn_mode=train`, for a map would depend on the
+            images that it was computed with. In Li et al. an option.
 
     Departures: the places of blocks and stages are those of `forward_intermediates`, which for some networks of timm
     (PiT, PVTv2) counts stages, not blocks.
@@ -61,8 +67,17 @@ class Guidance(nn.Module):
         bn_mode: Literal["eval", "train"] = "eval",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        features: Features = "live",
     ) -> None:
         super().__init__()
+        if features == "stored" and bn_mode == "train":
+            raise ValueError(
+                "guidance.features=stored computes each image's maps once, so they cannot depend on the other images "
+                "of a pass: guidance.bn_mode=eval, or guidance.features=live"
+            )
+        self.features: Features = features
+        self.stored: StoredMaps | None = None
+        self._paused = False
         self.schedule, self.controller = weight, controller
         self.transform: Transform = transform
         self.reduction: Reduction = reduction
@@ -86,14 +101,27 @@ class Guidance(nn.Module):
 
     def weight(self, progress: Progress) -> float:
         """β of this step; the same on every rank."""
-        return self.schedule(progress) if self.controller is None or self.controller.on else 0.0
+        on = not self._paused and (self.controller is None or self.controller.on)
+        return self.schedule(progress) if on else 0.0
 
-    def forward(self, image: Float[Tensor, "B 3 H W"], maps: Sequence[Tensor]) -> Float[Tensor, ""]:
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside it β is 0, whatever the schedule says: for measuring what guidance costs."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def forward(
+        self, image: Float[Tensor, "n 3 H W"], maps: Sequence[Tensor], batch: Batch, group: int
+    ) -> Float[Tensor, ""]:
         """The guidance loss of one forward without its weight: the sum over pairs.
 
-        `maps`: what the tapped student gave for these images.
+        `image`: the views of a group of the batch, view after view of all images; `maps`: what the tapped student gave
+        for them. RuntimeError: the guide's maps should have been stored, and nobody did.
         """
-        wanted = self.guide(image)
+        wanted = self.guide(image) if self.features == "live" else self._recalled(batch, group)
         if self.standardize:
             wanted = [standardized(m) for m in wanted]
         parts = []
@@ -103,13 +131,19 @@ class Guidance(nn.Module):
             parts.append(distance(own, theirs, self.transform, self.reduction))
         return torch.stack(parts).sum()
 
+    def _recalled(self, batch: Batch, group: int) -> list[Tensor]:
+        if self.stored is None:
+            raise RuntimeError("guidance.features=stored, but the guide's maps were not computed before training")
+        return self.stored(batch, group)
+
     def part(self, loss: Float[Tensor, ""] | None, weight: float, others: Float[Tensor, ""]) -> Loss:
         """What guidance adds to a pass: `loss` as `forward` gave it, None while β = `weight` is 0.
 
         `others`: the sum of the method's other terms, for the share of guidance in the whole.
         """
         now = others.detach()
-        stats = {"guidance_weight": now.new_full((), weight)}
+        # The mean of the second over some steps is the share of them that were guided.
+        stats = {"guidance_weight": now.new_full((), weight), "guidance_on": now.new_full((), float(loss is not None))}
         if self.controller is not None:
             stats["guidance_slope"] = self.controller.slope
         if loss is None:
