@@ -22,11 +22,11 @@ def main(words: Sequence[str]) -> int:
         return 0
     try:
         if any(word.partition("=")[0] == "--explain" for word in words):
-            from smalldata_vit.explain import explain
+            from smalldata_vit.explain.command import explain
 
             return explain(words)
         if {"-sc", "--shell-completion"} & set(words):
-            from smalldata_vit.completion import shell_completion
+            from smalldata_vit.completion.command import shell_completion
 
             return shell_completion(words)
         if "--dry-run" in words:
@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
 
 def dry(words: Sequence[str]) -> int:
     """What the words would do; errors are those that the command itself would end with."""
-    from smalldata_vit.dry_run import dry_run
+    from smalldata_vit.dry_run.command import dry_run
 
     try:
         return dry_run(words)

@@ -10,7 +10,7 @@ from test_experiments_in_yaml import BEGIN, conf  # noqa: F401
 from test_run import ROOT, run
 
 from smalldata_vit import config
-from smalldata_vit.completion import FLAGS, candidates
+from smalldata_vit.completion.command import FLAGS, candidates
 from smalldata_vit.schema import STAGES
 
 HEAVY = {"torch", "timm", "lightning", "torchvision", "wandb", "optuna", "rich", "pandas"}

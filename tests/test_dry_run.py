@@ -11,15 +11,16 @@ from command import TINY, TINY_SUPERVISED, results, run, succeed
 from PIL import Image
 from test_run import run as quickly
 
-from smalldata_vit import config, dry_run_measure
+from smalldata_vit import config
 from smalldata_vit.assembly import load_data
 from smalldata_vit.checkpoints import Checkpoints, checkpoint_name
-from smalldata_vit.dry_run import dry_run
-from smalldata_vit.dry_run_data import looked_at
-from smalldata_vit.dry_run_memory import bytes_of
-from smalldata_vit.dry_run_outlook import Outlook, outlook, told
-from smalldata_vit.dry_run_stage import Forecast
-from smalldata_vit.dry_run_sweep import combinations, swept
+from smalldata_vit.dry_run import measure as dry_run_measure
+from smalldata_vit.dry_run.command import dry_run
+from smalldata_vit.dry_run.data import looked_at
+from smalldata_vit.dry_run.memory import bytes_of
+from smalldata_vit.dry_run.outlook import Outlook, outlook, told
+from smalldata_vit.dry_run.stage import Forecast
+from smalldata_vit.dry_run.sweep import combinations, swept
 from smalldata_vit.stages import StageError
 from smalldata_vit.store import ChangedStage
 

@@ -10,9 +10,9 @@ from test_experiments_in_yaml import BEGIN, conf, written  # noqa: F401
 from test_run import run
 
 from smalldata_vit import config
-from smalldata_vit.explain import _Paint, shown
-from smalldata_vit.explain_layers import UNEXPLAINED, Explained, explained
-from smalldata_vit.explain_trace import Said, Trace, leaves_of
+from smalldata_vit.explain.command import _Paint, shown
+from smalldata_vit.explain.layers import UNEXPLAINED, Explained, explained
+from smalldata_vit.explain.trace import Said, Trace, leaves_of
 from smalldata_vit.root_values import as_written
 
 

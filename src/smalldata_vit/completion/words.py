@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 
 import hydra_plugins.smalldata_vit as plugins
 from smalldata_vit import composition, config, signatures
-from smalldata_vit.explain_trace import Place, Trace
+from smalldata_vit.explain.trace import Place, Trace
 from smalldata_vit.hydra_files import defaults_of, read_yaml
 from smalldata_vit.schema import ALLOWED_FOR_TRAINER, ALLOWED_VALUES, INHERITED, OWN, STAGES, Root, Stage, StartFrom
 from smalldata_vit.schema import Trainer as TrainerSettings

@@ -18,7 +18,7 @@ from smalldata_vit.sweeps import sweep_folder
 from smalldata_vit.words import ConfigError, parts, rewrite
 
 if TYPE_CHECKING:
-    from smalldata_vit.dry_run_outlook import Outlook
+    from smalldata_vit.dry_run.outlook import Outlook
 
 OURS = "smalldata_vit"
 TRIED = 3
@@ -104,7 +104,7 @@ def headline(found: Swept) -> str:
 
 def representative(todo: Sequence[Planned]) -> "tuple[Planned, Outlook]":
     """A job that stands for the others: one of the first whose stages all have something left to do, else the first."""
-    from smalldata_vit.dry_run_outlook import outlook  # brings torch, which jobs that are all finished do not need
+    from smalldata_vit.dry_run.outlook import outlook  # brings torch, which jobs that are all finished do not need
 
     tried: list[tuple[Planned, Outlook]] = []
     for one in todo[:TRIED]:
@@ -119,7 +119,7 @@ def representative(todo: Sequence[Planned]) -> "tuple[Planned, Outlook]":
 def estimate(found: Swept, one: "Outlook") -> list[str]:
     """What one job takes, and from it all."""
     from smalldata_vit.console import duration
-    from smalldata_vit.dry_run_outlook import lines_of
+    from smalldata_vit.dry_run.outlook import lines_of
 
     lines = [f"  {stage.stage}: {name} {text}" for stage in one.stages for name, text in lines_of(stage)]
     seconds = {stage.stage: stage.seconds for stage in one.stages}

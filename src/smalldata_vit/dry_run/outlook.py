@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from smalldata_vit import config as configuration
 from smalldata_vit.console import duration, set_up_log
 from smalldata_vit.data.room import gigabytes
-from smalldata_vit.dry_run_stage import KEPT, Forecast, forecast
+from smalldata_vit.dry_run.stage import KEPT, Forecast, forecast
 from smalldata_vit.stages import refuse_missing_sources, title
 
 NAMED = 10

@@ -9,7 +9,7 @@ from typing import Any
 from hydra._internal.defaults_list import DefaultsList
 
 from smalldata_vit import composition
-from smalldata_vit.explain_trace import Place
+from smalldata_vit.explain.trace import Place
 from smalldata_vit.hydra_files import read_yaml
 
 

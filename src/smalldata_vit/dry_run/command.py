@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from smalldata_vit import config
-from smalldata_vit.dry_run_sweep import dry_sweep
+from smalldata_vit.dry_run.sweep import dry_sweep
 from smalldata_vit.words import ConfigError
 
 FLAG = "--dry-run"
@@ -23,7 +23,7 @@ def dry_run(words: Sequence[str]) -> int:
         return dry_sweep(typed)
     cfg = config.compose(typed)
     config.check(cfg)
-    from smalldata_vit.dry_run_outlook import outlook, told  # brings torch
+    from smalldata_vit.dry_run.outlook import outlook, told  # brings torch
 
     print("\n".join(told(outlook(cfg))))
     return 0

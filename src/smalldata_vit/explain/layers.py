@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 
 from smalldata_vit import checks, composition
 from smalldata_vit.config import Made, composing, stage_config
-from smalldata_vit.explain_choices import Chosen, choices
-from smalldata_vit.explain_trace import Place, Said, Trace, leaves_of, same
+from smalldata_vit.explain.choices import Chosen, choices
+from smalldata_vit.explain.trace import Place, Said, Trace, leaves_of, same
 from smalldata_vit.hydra_files import defaults_of, read_yaml
 from smalldata_vit.overrides import parse
 from smalldata_vit.root_values import as_written

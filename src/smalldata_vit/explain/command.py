@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from smalldata_vit import config
-from smalldata_vit.explain_layers import Explained, explained
-from smalldata_vit.explain_trace import Place, Said, leaves_of
+from smalldata_vit.explain.layers import Explained, explained
+from smalldata_vit.explain.trace import Place, Said, leaves_of
 from smalldata_vit.overrides import near
 from smalldata_vit.root_values import as_written
 from smalldata_vit.schema import STAGES

@@ -6,7 +6,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from smalldata_vit.completion_words import keys, values
+from smalldata_vit.completion.words import keys, values
 from smalldata_vit.words import ConfigError
 
 FLAGS = ("--cfg", "--dry-run", "--explain", "--help", "--info", "--multirun", "--package", "--resolve", "-m", "-sc")

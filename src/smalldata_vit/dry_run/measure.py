@@ -18,7 +18,7 @@ from smalldata_vit.contracts import Method
 from smalldata_vit.data.course import Course
 from smalldata_vit.data.passes import on
 from smalldata_vit.data.splits import Splits
-from smalldata_vit.dry_run_memory import bytes_of, forget_peak, peak
+from smalldata_vit.dry_run.memory import bytes_of, forget_peak, peak
 from smalldata_vit.exactness import exact_float32
 from smalldata_vit.finishing import images_seen
 from smalldata_vit.flops import costs, spent

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from smalldata_vit import known_splits, skipping, store
 from smalldata_vit.assembly import build_judge, build_method, facts_of
 from smalldata_vit.data.splits import Splits
-from smalldata_vit.dry_run_data import Looked, looked_at
-from smalldata_vit.dry_run_measure import Measured, measured, seconds_an_image
+from smalldata_vit.dry_run.data import Looked, looked_at
+from smalldata_vit.dry_run.measure import Measured, measured, seconds_an_image
 from smalldata_vit.hardware import device_of
 from smalldata_vit.manifests import newest_whole
 from smalldata_vit.results import read_json

@@ -1,0 +1,1 @@
+"""What a shell is offered while a command is typed."""

@@ -1,0 +1,1 @@
+"""Where every value of a composed experiment comes from: `--explain`."""
