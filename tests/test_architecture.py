@@ -28,7 +28,8 @@ FLOORS = {
     "explain": 6, "completion": 7,
     "hydra_commands": 11, "flops": 7, "assembly": 7,
     "fitting": 8, "head_start": 8, "guide_maps": 9, "predictions": 8, "seen_views": 9, "start": 9, "evaluating": 10,
-    "measured": 9, "watching": 8, "described": 8, "finishing": 10, "running": 11, "reports": 11, "stages": 12,
+    "measured": 9, "watching": 8, "described": 8, "finishing": 10, "running": 11, "reports": 11,
+    "stage_order": 11, "stages": 12,
     "cluster": 1, "cluster_task": 2, "cluster_leader": 2, "cluster_orders": 3, "cluster_queue": 3, "cluster_sweep": 11,
     "dry_run": 16, "run": 17, "bench": 18,
 }  # fmt: skip
@@ -96,6 +97,7 @@ ALLOWED = {
         "composition",
         "hydra_files",
         "stage_settings",
+        "stage_order",
         "dry_run",
         "explain",
         "overrides",

@@ -21,7 +21,7 @@ from smalldata_vit.dry_run.memory import bytes_of
 from smalldata_vit.dry_run.outlook import Outlook, outlook, told
 from smalldata_vit.dry_run.stage import Forecast
 from smalldata_vit.dry_run.sweep import combinations, swept
-from smalldata_vit.stages import StageError
+from smalldata_vit.stage_order import StageError
 from smalldata_vit.store import ChangedStage
 
 WORDS = (*TINY, "pretrain.steps=4", "finetune.steps=3", "finetune.batch_size=32", "pretrain.evaluate_every_epochs=null")

@@ -16,10 +16,11 @@ from smalldata_vit.cluster_orders import together
 from smalldata_vit.jobs import OF_A_SWEEP
 from smalldata_vit.output import Lock, new_folder
 from smalldata_vit.results import Results
-from smalldata_vit.schema import EVALUATE, GUIDE
+from smalldata_vit.schema import EVALUATE
 from smalldata_vit.signals import die_with_parent, supervise
 from smalldata_vit.skipping import finished_before
-from smalldata_vit.store import FOLDER, LEADER, is_other_rank, outcome_of, say_skipped
+from smalldata_vit.stage_order import StageError, refuse_missing_sources
+from smalldata_vit.store import FOLDER, LEADER, is_other_rank, say_skipped
 
 PARENT = "SMALLDATA_VIT_PARENT"
 """Set for the processes that a command starts for its stages: they neither lock its folder nor print its table."""
@@ -31,10 +32,6 @@ INTERRUPTED = (130, 138, 143)
 """Exit statuses of a stage that saved when it was asked to leave, and goes on from there."""
 OF_THE_LAST = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
 """By these `wandb agent` names the run that its sweep counts; no stage but the last takes them."""
-
-
-class StageError(ValueError):
-    """A stage cannot run as it was asked for."""
 
 
 def run(cfg: DictConfig, typed: Sequence[str]) -> int:
@@ -88,6 +85,8 @@ def title(cfg: DictConfig) -> str:
 
 def run_here(cfg: DictConfig, names: Sequence[str], folder: Path, typed: Sequence[str]) -> int:
     """Run the stages one after another in a locked folder, then print what came out."""
+    from smalldata_vit.reports.ending import draw_report, print_table  # rich is not needed to refuse a command
+
     results = Results(folder / "results.json")
     said = {"name": title(cfg), "seed": cfg.seed, "command": command(typed, folder), "output_dir": str(folder)}
     said |= published(cfg, results.load())
@@ -102,7 +101,7 @@ def run_here(cfg: DictConfig, names: Sequence[str], folder: Path, typed: Sequenc
             status = run_in_process(typed, name, folder, last) if apart else run_alone(cfg, name, folder, typed)
         except BaseException:
             results.update({"status": "failed"})
-            show_page(folder, cfg.report)
+            draw_report(folder, cfg.report)
             raise
         ran = True
         if status != 0:
@@ -110,9 +109,9 @@ def run_here(cfg: DictConfig, names: Sequence[str], folder: Path, typed: Sequenc
     ended = "finished" if status == 0 else "interrupted" if status in INTERRUPTED else "failed"
     results.update({"status": ended})
     if status not in INTERRUPTED and (ran or not (folder / "report.html").exists()):
-        show_page(folder, cfg.report)
+        draw_report(folder, cfg.report)
     if status == 0:
-        show_table(folder)
+        print_table(folder)
     else:
         print(f"to continue: {command(typed, folder)}", file=sys.stderr)
     return status
@@ -135,21 +134,6 @@ def skipped(cfg: DictConfig, name: str, folder: Path, results: Results) -> bool:
     say_skipped(name, folder / name)
     results.update({"stages": {name: outcome}})
     return True
-
-
-def show_table(folder: Path) -> None:
-    """Print what came out."""
-    from smalldata_vit.reports.ending import print_table
-
-    print_table(folder)
-
-
-def show_page(folder: Path, wanted: bool) -> None:
-    """Write report.html where it is wanted."""
-    if wanted:
-        from smalldata_vit.reports.ending import draw_report
-
-        draw_report(folder)
 
 
 def run_alone(cfg: DictConfig, name: str, folder: Path, typed: Sequence[str]) -> int:
@@ -194,28 +178,3 @@ def command(typed: Sequence[str], folder: Path) -> str:
     """What to type to continue in this folder."""
     words = [*without(typed, "output_dir"), f"output_dir={configuration.quoted(str(folder))}"]
     return shlex.join(["python", "run.py", *words])
-
-
-def refuse_missing_sources(cfg: DictConfig, names: Sequence[str]) -> None:
-    """StageError for a stage whose source is neither scheduled before it nor finished in the output folder."""
-    for place, name in enumerate(names):
-        for stage, needs, otherwise in needed_by(cfg, name):
-            if stage in names[:place]:
-                continue
-            where = Path(cfg.output_dir) / stage if cfg.output_dir else None
-            if where is None or outcome_of(where).get("status") != "finished":
-                raise StageError(
-                    f"{name} {needs} {stage}, which is neither in stages=[{','.join(names)}] nor finished in "
-                    f"output_dir={cfg.output_dir}. Add it to stages, give the output_dir that holds it, {otherwise}"
-                )
-
-
-def needed_by(cfg: DictConfig, name: str) -> list[tuple[str, str, str]]:
-    """The stages whose weights a stage needs, each with what for, and with how to do without."""
-    needed, source = [], cfg[name].start_from
-    if source is not None and source.get("stage") is not None:
-        needed.append((source.stage, "starts from", f"or ask for a start from scratch with {name}.start_from=null"))
-    if cfg[name].guidance and cfg.guide.start_from is None:
-        instead = f"or name a trained CNN with {GUIDE}.start_from.file=, or ask for none with {name}.guidance=none"
-        needed.append((GUIDE, "is guided by the CNN of the stage", instead))
-    return needed

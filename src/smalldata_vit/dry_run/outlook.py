@@ -13,7 +13,8 @@ from smalldata_vit import config as configuration
 from smalldata_vit.console import duration, set_up_log
 from smalldata_vit.data.room import gigabytes
 from smalldata_vit.dry_run.stage import KEPT, Forecast, forecast
-from smalldata_vit.stages import refuse_missing_sources, title
+from smalldata_vit.stage_order import refuse_missing_sources
+from smalldata_vit.stages import title
 
 NAMED = 10
 """Columns of a line's name."""

@@ -17,8 +17,10 @@ def print_table(folder: Path) -> None:
     print(f"everything is in {folder} (results.json is for scripts{page})", flush=True)
 
 
-def draw_report(folder: Path) -> None:
-    """Write report.html; that it cannot be drawn is said, and is no reason to call a finished training failed."""
+def draw_report(folder: Path, wanted: bool = True) -> None:
+    """Write report.html where it is wanted; that it cannot be drawn is said, and fails no finished training."""
+    if not wanted:
+        return
     try:
         from smalldata_vit.reports.run_page import write_run_report  # matplotlib takes a second, and is an extra
 
