@@ -94,3 +94,9 @@ def test_what_somebody_chose_for_malloc_stays() -> None:
     missing = settings(one_thread=True, present=chosen)
     assert set(KEPT) - set(missing) == {"MALLOC_TRIM_THRESHOLD_"}
     assert missing["OMP_NUM_THREADS"] == "1"
+
+
+def test_two_contenders_of_one_name_are_refused() -> None:
+    one = Contender("a peer", lambda: Turn(1, 1.0), warms_up=False)
+    with pytest.raises(ValueError, match="two contenders are called a peer"):
+        compared("views", [one, one], rounds=1)

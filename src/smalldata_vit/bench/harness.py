@@ -94,7 +94,14 @@ def timed(work: Callable[[], Any], units: float, least_seconds: float = 0.3, wal
 def compared(
     title: str, contenders: Sequence[Contender], rounds: int, unit: str = "images/s", wall: bool = False
 ) -> Table:
-    """All contenders' numbers; every round begins with another contender, so that none is always the first."""
+    """All contenders' numbers; every round begins with another contender, so that none is always the first.
+
+    ValueError where two have the same name.
+    """
+    names = [contender.name for contender in contenders]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{title}: two contenders are called {', '.join(twice)}; a peer needs a name of its own")
     for contender in contenders:
         if contender.warms_up:
             contender.turn()
