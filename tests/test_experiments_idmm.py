@@ -99,7 +99,7 @@ CROPS = {"count": 2, "size_ratio": 1.0, "flip": 0.5, "gray": 0.2}
 JITTER = {"probability": 0.8, "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
 
 
-def holds(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def assert_holds(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """All expected values stand at their dotted paths."""
     there = dict(leaves(found))
     assert {path: there.get(path) for path in expected} == dict(expected)
@@ -126,8 +126,8 @@ def test_pretraining_of_deit_tiny_is_the_published_one() -> None:
     mixing = {"probability": 1.0, "cutmix_alpha": 0.5, "switch": "random", "cutmix_share": 1.0, "fold": True}
     colours = {"dataset.mean": [0.485, 0.456, 0.406], "dataset.std": [0.228, 0.224, 0.225]}
     mixed = {f"method.mixing.{key}": value for key, value in mixing.items()}
-    holds(found, course | head | mixed | colours | {"start_from": None, "arch.drop_path_rate": 0.1})
-    holds(found["optimization"], optimization(5e-4, 2))
+    assert_holds(found, course | head | mixed | colours | {"start_from": None, "arch.drop_path_rate": 0.1})
+    assert_holds(found["optimization"], optimization(5e-4, 2))
 
 
 @pytest.mark.parametrize(("group", "count", "scale"), [("global", 2, [0.14, 1.0]), ("local", 4, [0.05, 0.4])])
@@ -153,8 +153,8 @@ def test_fine_tuning_of_deit_tiny_is_the_published_one(
     expected = course | {f"start_from.{key}": value for key, value in start.items()}
     expected |= {f"method.mixing.{key}": value for key, value in mixing.items()}
     expected |= {"method.label_smoothing": 0.1, "dataset.std": [0.229, 0.224, 0.225], "arch.drop_path_rate": 0.1}
-    holds(found, expected | {"evaluation_view.mode": "shorter"})
-    holds(found["optimization"], optimization(lr, 2))
+    assert_holds(found, expected | {"evaluation_view.mode": "shorter"})
+    assert_holds(found["optimization"], optimization(lr, 2))
     assert round(pixels * found["evaluation_view"]["resize_ratio"]) == {224: 256, 448: 512}[pixels]
 
 
@@ -164,15 +164,15 @@ def test_the_views_of_fine_tuning_are_the_published_ones() -> None:
     jitter = {"probability": 0.4, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
     policy = {"_target_": "smalldata_vit.data.policies_uda.UDARandAugment", "probability": 0.5}
     expected = crop | {f"jitter.{key}": value for key, value in jitter.items()}
-    holds(found, expected | {f"policy.{key}": value for key, value in policy.items()})
+    assert_holds(found, expected | {f"policy.{key}": value for key, value in policy.items()})
 
 
 @pytest.mark.parametrize("name", ["backbones/pvt_v2_b0", "backbones/t2t_vit_7"])
 def test_pvt_and_t2t_are_trained_with_their_own_published_values(name: str) -> None:
     found, t2t = stages(name, "faithful"), name.endswith("t2t_vit_7")
-    holds(found["pretrain"]["optimization"], optimization(1e-3, 10))
-    holds(found["finetune"]["optimization"], optimization(1e-3, 10))
-    holds(found["finetune_448"]["optimization"], optimization(1.25e-5 if t2t else 5e-5, 10))
+    assert_holds(found["pretrain"]["optimization"], optimization(1e-3, 10))
+    assert_holds(found["finetune"]["optimization"], optimization(1e-3, 10))
+    assert_holds(found["finetune_448"]["optimization"], optimization(1.25e-5 if t2t else 5e-5, 10))
     assert found["pretrain"]["method"]["label_smoothing"] == 0.1
     assert found["pretrain"]["pass_size"] == (16 if t2t else 64)
     assert (found["finetune"]["epochs"], found["finetune_448"]["batch_size"]) == (800.0, 32 if t2t else 128)
@@ -189,7 +189,7 @@ def test_dino_has_two_crops_of_112_pixels_of_either_kind_and_its_own_values() ->
     rule = {"lr": 5e-4, "lr_per_images": 256, "schedule.warmup_epochs": 10, "schedule.floor": 1e-6, "clip_norm": 3.0}
     rule |= {"weight_decay.start": 0.04, "weight_decay.end": 0.4, "clip": "each"}
     expected = course | {f"method.{key}": value for key, value in method.items()}
-    holds(found, expected | {f"optimization.{key}": value for key, value in rule.items()})
+    assert_holds(found, expected | {f"optimization.{key}": value for key, value in rule.items()})
 
 
 TRUE = ("smalldata_vit.schedules.CosineIDMM", "smalldata_vit.schedules.WarmupCosine")
@@ -248,7 +248,7 @@ def test_pretraining_before_a_transfer_sees_sin10k_and_fine_tuning_the_other_set
     found = stages("transfer/pvt_v2_b0_mocov3", "faithful", "pretrain.dataset.root=there")
     assert (found["pretrain"]["dataset"]["name"], found["pretrain"]["dataset"]["root"]) == ("sin10k", "there")
     assert (found["finetune"]["dataset"]["name"], found["finetune"]["dataset"]["root"]) == ("flowers102", None)
-    holds(found["finetune"]["optimization"], optimization(1e-3, 10))
+    assert_holds(found["finetune"]["optimization"], optimization(1e-3, 10))
 
 
 def test_one_folder_of_imagenet_serves_pretraining_and_fine_tuning() -> None:
@@ -256,7 +256,7 @@ def test_one_folder_of_imagenet_serves_pretraining_and_fine_tuning() -> None:
     assert [found[stage]["dataset"]["root"] for stage in STAGES[:2]] == ["there", "there"]
     assert [found[stage]["dataset"]["name"] for stage in STAGES[:2]] == ["sin10k", "imagenet"]
     course = {"epochs": 100.0, "batch_size": 1024, "optimization.lr": 1e-3, "optimization.weight_decay.value": 0.05}
-    holds(found["finetune"], course | {"optimization.schedule._target_": TRUE[1]})
+    assert_holds(found["finetune"], course | {"optimization.schedule._target_": TRUE[1]})
 
 
 @pytest.mark.parametrize(("name", "epochs"), [("methods/random", 200.0), ("backbones/pvt_v2_b3_random", 800.0)])

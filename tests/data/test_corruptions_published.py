@@ -44,7 +44,7 @@ def each(images: Tensor, one: Callable[[np.ndarray, np.random.Generator], np.nda
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float()
 
 
-def close(made: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
+def assert_near(made: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
     torch.testing.assert_close(made, wanted.clamp(0, 1), rtol=0, atol=tolerance)
 
 
@@ -125,7 +125,7 @@ def test_defocus_blur_spreads_over_a_disk_with_a_softened_edge(level: tuple[floa
         kernel = ndimage.correlate1d(kernel, weights / weights.sum(), axis, mode="mirror")
     images = pictures()
     wanted = each(images, lambda i, _: ndimage.correlate(i, kernel[:, :, None], mode="mirror"))
-    close(blur.defocus_blur(images, level, draws()), wanted)
+    assert_near(blur.defocus_blur(images, level, draws()), wanted)
 
 
 @pytest.mark.parametrize("level", [*CIFAR["glass_blur"], (0.9, 2, 2)])
@@ -145,14 +145,14 @@ def test_glass_blur_moves_pixels_between_two_gaussians(level: tuple[float, int, 
         return smooth(image / 255, sigma)
 
     images = pictures()
-    close(blur.glass_blur(images, level, draws()), each(images, glass))
+    assert_near(blur.glass_blur(images, level, draws()), each(images, glass))
 
 
 @pytest.mark.parametrize("level", [*CIFAR["motion_blur"], IMAGENET["motion_blur"][4]])
 def test_motion_blur_is_a_streak_of_gaussian_weights(level: tuple[float, float]) -> None:
     images = pictures()
     wanted = each(images, lambda i, g: streak(i, *level, g.uniform(-45, 45)))
-    close(blur.motion_blur(images, level, draws()), wanted, 1.01 / 255)
+    assert_near(blur.motion_blur(images, level, draws()), wanted, 1.01 / 255)
     assert float((blur.motion_blur(images, level, draws()) - wanted).abs().gt(1e-5).float().mean()) < 1e-3
 
 
@@ -161,7 +161,7 @@ def test_motion_blur_is_a_streak_of_gaussian_weights(level: tuple[float, float])
 def test_zoom_blur_is_the_mean_of_a_picture_and_its_enlargements(level: tuple[float, float], side: int) -> None:
     images, factors = pictures(side), np.arange(1, *level)
     wanted = each(images, lambda i, _: (i + sum(zoomed(i, f) for f in factors)) / (len(factors) + 1))
-    close(blur.zoom_blur(images, level, draws()), wanted)
+    assert_near(blur.zoom_blur(images, level, draws()), wanted)
 
 
 @pytest.mark.parametrize("level", [*CIFAR["snow"][2:], IMAGENET["snow"][0]])
@@ -180,7 +180,7 @@ def test_snow_lays_blown_flakes_over_a_paler_picture_twice(level: tuple[float, .
     images = pictures()
     made, wanted = weather.snow(images, level, draws()), each(images, snow).clamp(0, 1)
     assert float((made - wanted).abs().gt(1e-4).float().mean()) < 5e-3
-    close(made, wanted, 2.5 / 255)
+    assert_near(made, wanted, 2.5 / 255)
 
 
 def plasma(draw: np.random.Generator, side: int, decay: float) -> np.ndarray:
@@ -222,7 +222,7 @@ def test_fog_adds_a_fractal_and_keeps_the_brightest_value(level: tuple[float, fl
         return (image + level[0] * clouds) * image.max() / (image.max() + level[0])
 
     images = pictures()
-    close(weather.fog(images, level, draws()), each(images, fog))
+    assert_near(weather.fog(images, level, draws()), each(images, fog))
 
 
 def test_fog_of_224_pixels_is_cut_from_a_fractal_of_256() -> None:
@@ -230,7 +230,7 @@ def test_fog_of_224_pixels_is_cut_from_a_fractal_of_256() -> None:
     images[:, :, 0, 0] = 1
     made = weather.fog(images, (1.5, 2.0), draws())
     clouds = torch.from_numpy(weather.fractal(draws(), 256, 2.0)).float()[:, None, :224, :224]
-    close(made[:, :, 1:], (1.5 * clouds / 2.5).expand(-1, 3, -1, -1)[:, :, 1:])
+    assert_near(made[:, :, 1:], (1.5 * clouds / 2.5).expand(-1, 3, -1, -1)[:, :, 1:])
 
 
 @pytest.mark.parametrize("level", CIFAR["brightness"])
@@ -240,14 +240,14 @@ def test_brightness_raises_the_value_of_hsv(level: float) -> None:
         return np.array([[colorsys.hsv_to_rgb(h, s, min(v + level, 1)) for h, s, v in row] for row in hsv])
 
     images = pictures()
-    close(weather.brightness(images, level, draws()), each(images, brighter))
+    assert_near(weather.brightness(images, level, draws()), each(images, brighter))
 
 
 @pytest.mark.parametrize("level", CIFAR["contrast"])
 def test_contrast_brings_values_nearer_to_their_channels_mean(level: float) -> None:
     images = pictures()
     wanted = each(images, lambda i, _: (i - i.mean((0, 1))) * level + i.mean((0, 1)))
-    close(digital.contrast(images, level, draws()), wanted)
+    assert_near(digital.contrast(images, level, draws()), wanted)
 
 
 @pytest.mark.parametrize("level", [*CIFAR["elastic_transform"], (64.0, 22.4, 3.2)])
@@ -271,7 +271,7 @@ def test_an_elastic_transform_is_an_affine_map_and_a_smooth_field(level: tuple[f
         return np.stack([ndimage.map_coordinates(m, place, order=1, mode="reflect") for m in moved], 2)
 
     images = pictures()
-    close(digital.elastic_transform(images, level, draws()), each(images, elastic), 2e-4)
+    assert_near(digital.elastic_transform(images, level, draws()), each(images, elastic), 2e-4)
 
 
 @pytest.mark.parametrize("level", [*CIFAR["pixelate"], *IMAGENET["pixelate"]])
@@ -282,7 +282,7 @@ def test_pixelate_is_pillows_box_filter_down_and_up(level: float) -> None:
         return np.asarray(picture) / 255
 
     images = pictures()
-    close(digital.pixelate(images, level, draws()), each(images, coarse), 1e-6)
+    assert_near(digital.pixelate(images, level, draws()), each(images, coarse), 1e-6)
 
 
 @pytest.mark.parametrize("level", [*CIFAR["jpeg_compression"], *IMAGENET["jpeg_compression"]])
@@ -293,4 +293,4 @@ def test_jpeg_compression_is_pillows_at_the_published_quality(level: float) -> N
         return np.asarray(Image.open(file)) / 255
 
     images = pictures()
-    close(digital.jpeg_compression(images, level, draws()), each(images, compressed), 1e-6)
+    assert_near(digital.jpeg_compression(images, level, draws()), each(images, compressed), 1e-6)
