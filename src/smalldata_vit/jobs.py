@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import ClassVar
 
 LEAKS = (
@@ -156,6 +157,19 @@ class Job:
         said = [line.strip() for line in lines if line.strip()]
         errors = [line for line in said if line.startswith("error:")]
         return (errors or said or ["it said nothing"])[-1]
+
+
+@contextlib.contextmanager
+def listening(receive: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `receive` have Ctrl-C and SIGTERM in place of this process; at the end no job of ours is left."""
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for job in Job.alive():
+            job.kill()
 
 
 def environment_of(threads: int | None, gpus: Sequence[str] | None = None) -> dict[str, str]:

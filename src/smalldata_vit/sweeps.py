@@ -6,17 +6,15 @@ interrupted goes on from its checkpoint, what failed is tried again, and values 
 
 import hashlib
 import re
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from smalldata_vit import config
-from smalldata_vit.jobs import Job
+from smalldata_vit.jobs import Job, listening
 from smalldata_vit.output import InUseError, Lock
 from smalldata_vit.shares import Share, Shares, at_once, this_machine, threads_of_each
 from smalldata_vit.sweep_plan import Planned, folder_name, plan
@@ -89,25 +87,14 @@ class Sweep:
         left = f" ({counted(before)})" if any(before.values()) else ""
         twice = f", {doubles} more ask for the same as one of them" if doubles else ""
         print(f"{len(batch)} jobs{left}{twice}, {shares.at_once} at a time, in {self.folder}", flush=True)
-        with Display(batch, self.folder, shares.at_once, moves=watched()) as display, self._listening():
+        with Display(batch, self.folder, shares.at_once, moves=watched()) as display, listening(self._receive):
             try:
                 Round(self, Queue(todo), shares, record, display).run()
             finally:
                 record.write(now=True)
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Pass signals on to the jobs: the first asks them to save and leave, a second ends them."""
-        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            for job in Job.alive():
-                job.kill()
-
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        """Pass a signal on to the jobs: the first asks them to save and leave, a second ends them."""
         again, self.received = self.received is not None, number
         for job in Job.alive():
             if again:

@@ -2,8 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -13,7 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from smalldata_vit.config import stage_config
-from smalldata_vit.jobs import Job
+from smalldata_vit.jobs import Job, listening
 from smalldata_vit.results import read_json
 from smalldata_vit.search.asked import Asked
 from smalldata_vit.search.claims import Claim, Claims
@@ -78,7 +77,7 @@ class Driver:
         self.shares = Shares(self.machine, slots)
         print(self.plan.opening(slots), flush=True)
         more = True
-        with self._listening():
+        with listening(self._receive):
             while self.running or (more and self._goes_on()):
                 while more and self._goes_on() and len(self.running) < slots:
                     claim = self.claims.next()
@@ -180,19 +179,8 @@ class Driver:
             if self.failed_alone >= self.plan.asked.failures:
                 self.stopped_by = f"the first {self.failed_alone} trials failed, so the search ends"
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Pass signals on to the jobs: the first asks them to save and leave, a second ends them."""
-        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            for job in Job.alive():
-                job.kill()
-
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        """Pass a signal on to the jobs: the first asks them to save and leave, a second ends them."""
         again, self.received = self.received is not None, number
         for job in Job.alive():
             job.tell(signal.SIGKILL if again else number)
