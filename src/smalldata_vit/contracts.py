@@ -173,6 +173,8 @@ class Shown:
     memory: Int[Tensor, " B"] | None = None
     """None: an image to be judged. Else a training image that may be learnt from, and this is its place in the
     seeded labelling order of its class: the first n places are the subset with n labels per class."""
+    logits: Float[Tensor, "B C"] | None = None
+    """What a classifier says of images to be judged, in float32; given where an evaluator reads it."""
 
 
 class Evaluator(nn.Module, ABC):
@@ -182,6 +184,8 @@ class Evaluator(nn.Module, ABC):
     """Whether it has to be shown training images (k-NN, probes)."""
     periodic: bool = True
     """Whether it judges every few epochs too, or only at the end of a stage."""
+    reads_logits: bool = False
+    """Whether it judges a classifier by `Shown.logits`; all that do share one forward."""
     choose: bool = False
     """Whether compute() may choose its own hyper-parameters on the judged images: for the validation split alone."""
 

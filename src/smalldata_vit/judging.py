@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from smalldata_vit import distributed
-from smalldata_vit.contracts import Evaluator, ImageSet, Method, Pictures, Shown
+from smalldata_vit.contracts import Classifier, Evaluator, ImageSet, Method, Pictures, Shown
 from smalldata_vit.data.passes import on
 from smalldata_vit.exactness import exact_float32
 
@@ -57,22 +57,27 @@ class Judge:
             for shown in self._show(self.memory, self.place, device) if learners else ():
                 for evaluator in learners:
                     evaluator.update(method, shown)
-            for shown in self._show(self.splits[split], None, device):
+            says = method if isinstance(method, Classifier) and any(e.reads_logits for e in asked) else None
+            for shown in self._show(self.splits[split], None, device, says):
                 for evaluator in asked:
                     evaluator.update(method, shown)
             for evaluator in asked:
                 numbers |= {f"{split}/{name}": value for name, value in evaluator.compute().items()}
         return numbers
 
-    def _show(self, images: ImageSet, place: Tensor | None, device: torch.device) -> Iterator[Shown]:
-        """This rank's share of the images, in chunks of a size that depends on nothing."""
+    def _show(
+        self, images: ImageSet, place: Tensor | None, device: torch.device, says: Classifier | None = None
+    ) -> Iterator[Shown]:
+        """This rank's share of the images, in chunks of a size that depends on nothing; with what a classifier says."""
         chunks = range(0, len(images), IMAGES_AT_ONCE)
         for first in list(chunks)[distributed.rank() :: distributed.world_size()]:
             index = torch.arange(first, min(first + IMAGES_AT_ONCE, len(images)))
             pictures = on(device, images.take(index.to(images.device)))
             memory = None if place is None else place[index].to(device)
             label = images.labels[index.to(images.device)].to(device)
-            yield Shown(self.view(pictures), label, index.to(device), memory)
+            view = self.view(pictures)
+            logits = None if says is None else says.classify(view).float()
+            yield Shown(view, label, index.to(device), memory, logits)
 
 
 @contextmanager

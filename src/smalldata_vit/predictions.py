@@ -46,6 +46,7 @@ class Predictions(Evaluator):
     """
 
     periodic = False
+    reads_logits = True
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -70,9 +71,8 @@ class Predictions(Evaluator):
 
     def update(self, method: Method, shown: Shown) -> None:
         """Keep the probabilities of judged images."""
-        if shown.memory is not None or not isinstance(method, Classifier):
+        if (logits := shown.logits) is None:
             return
-        logits = method.classify(shown.image).float()
         named = logits.argmax(1, keepdim=True).masked_fill(~logits.isfinite().all(1, keepdim=True), -1)
         self.probabilities.add(logits.softmax(1), shown.label, shown.index, None)
         self.named.add(named, shown.label, shown.index, None)

@@ -1,6 +1,7 @@
 """Methods with a fixed encoder, and images of classes that overlap, for the tests of evaluators."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -70,9 +71,10 @@ def classes(images: int, width: int, seed: int, number: int = 7) -> tuple[Tensor
 
 
 def judge(evaluator: Evaluator, method: Method, pieces: Iterable[Shown]) -> dict[str, float]:
-    """Reset, show, compute."""
+    """Reset, show with what a classifier says of images to be judged, compute."""
     evaluator.reset()
     with torch.no_grad():
         for piece in pieces:
-            evaluator.update(method, piece)
+            names = isinstance(method, Classifier) and piece.memory is None and evaluator.reads_logits
+            evaluator.update(method, replace(piece, logits=method.classify(piece.image)) if names else piece)
     return evaluator.compute()

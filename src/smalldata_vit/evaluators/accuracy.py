@@ -13,6 +13,8 @@ TOP = 5
 class Accuracy(Evaluator):
     """Accuracies of a classifier's logits; top-5 only with more than five classes."""
 
+    reads_logits = True
+
     def __init__(self) -> None:
         super().__init__()
         self.judged = Collected(torch.int64)
@@ -31,10 +33,9 @@ class Accuracy(Evaluator):
         """Keep the classes with the highest logits; training images to learn from are passed over."""
         if shown.memory is not None:
             return
-        if not isinstance(method, Classifier):
+        if shown.logits is None:
             raise TypeError(f"{type(method).__name__} has no logits; judge it by evaluator knn or linear")
-        logits = method.classify(shown.image).float()
-        self.judged.add(_ranked(logits), shown.label, shown.index, None)
+        self.judged.add(_ranked(shown.logits), shown.label, shown.index, None)
 
     def compute(self) -> dict[str, float]:
         """Fractions; `per_class_accuracy/c` is absent where no image of class c was judged.
