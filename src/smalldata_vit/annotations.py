@@ -44,7 +44,7 @@ def _fits_name(value: Any, name: str, where: Module) -> bool:
         return True
     module_of_it, statement = found
     if isinstance(statement, ast.ClassDef):
-        return not isinstance(value, int | float | str | None)
+        return False
     return fits(value, getattr(statement, "value", None), module_of_it)
 
 

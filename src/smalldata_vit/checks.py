@@ -168,6 +168,8 @@ def _target(node: Mapping[str, Any], path: str) -> Iterator[str]:
 def _unfit(path: str, value: Any, taken: signatures.Signature, key: str) -> str:
     annotation = taken.parameters[key].annotation
     wanted = "" if annotation is None else ast.unparse(annotation)
+    if isinstance(value, Mapping) and "_target_" not in value:
+        return f"{path} has values ({', '.join(map(str, value))}) but no _target_: it takes an object, {wanted}"
     hint = ""
     if isinstance(value, str) and value.lower() in ("yes", "no", "on", "off", "none"):
         hint = " (nothing at all is null, a truth value is true or false)"

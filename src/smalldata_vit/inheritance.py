@@ -31,6 +31,20 @@ def merged(option: Any, root: Any, own: Any, explicit: Collection[str] = (), pat
     return root if own == option else own
 
 
+def orphans(option: Any, paths: Collection[str]) -> set[str]:
+    """Parts that an option lacks and of which the paths set single values only, without saying what they are."""
+    found = set()
+    for path in paths:
+        names, node = path.split("."), option
+        for place, name in enumerate(names[:-1]):
+            if not isinstance(node, Mapping) or name not in node:
+                part = ".".join(names[: place + 1])
+                found |= {part} if f"{part}._target_" not in paths else set()
+                break
+            node = node[name]
+    return found
+
+
 def leaves(node: Any, path: str = "") -> Iterator[str]:
     """Dotted paths of everything in nested mappings that is no mapping with entries itself."""
     if isinstance(node, Mapping) and node:

@@ -92,6 +92,8 @@ def locate(cfg: DictConfig, key: str, word: str, adds: bool) -> bool:
                 return True
             close = get_close_matches(name, taken, n=1)
             here = ".".join(names[: place + 1])
+            if name in taken:
+                raise ConfigError(f"{word}: there is no {here} here, so it has no {names[place + 1]}")
             said = f". Did you mean {'.'.join([*names[:place], close[0]])}?" if close else near(cfg, here)
             raise ConfigError(f"{word}: there is no key {here}{said}")
         node = node._get_node(name)
