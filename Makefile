@@ -24,7 +24,7 @@ check: $(VENV)/.ready  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-compare: $(VENV)/.ready  ## what pretraining is worth: at most 40 minutes, continues when typed again
+compare: $(VENV)/.ready  ## what pretraining is worth: at most 40 minutes, goes on when typed again; shorter: ARGS="--seeds 0,1 --labels 1"
 	$(BIN)/python -m smalldata_vit.reports.compare $(ARGS)
 
 dashboards: $(VENV)/.ready  ## views and a report page at W&B: E=entity P=project

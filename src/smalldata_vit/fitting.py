@@ -4,6 +4,7 @@ It never tries until memory runs out: on a CPU that would end in the system kill
 """
 
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from smalldata_vit.assembly import Assembly
 from smalldata_vit.data.module import ImageData
 from smalldata_vit.data.passes import Pass
+from smalldata_vit.journal import Journal
 from smalldata_vit.learner import Learner
 
 TRIED = 8
@@ -86,3 +89,23 @@ def first_of(one: Pass, images: int) -> Pass:
     """The first images of a pass, as a pass."""
     pictures = None if one.pictures is None else one.pictures[:images]
     return replace(one, index=one.index[:images], drawn=one.drawn.take(slice(0, images)), pictures=pictures)
+
+
+def largest_forward(config: Mapping[str, Any], stage: Assembly, journal: Journal) -> int | None:
+    """With trainer.max_batch=auto the most images that go through one forward, else None; said in the log."""
+    if config["trainer"]["max_batch"] != "auto":
+        return None
+    course = stage.learner.course
+    if course.pass_size is not None or stage.method.couples_images:
+        journal.note("trainer.max_batch=auto changes nothing: the cut into passes belongs to this recipe")
+        return None
+    precision = stage.trainer.precision_plugin.forward_context()
+    fits = images_that_fit(stage.learner, stage.data, free_memory(stage.device), precision)
+    journal.note(f"trainer.max_batch=auto: {fits} images in one forward fit into memory")
+    return fits
+
+
+def limit(stage: Assembly, most: int | None) -> None:
+    """Cut the passes of a stage to at most so many images, if any number was found."""
+    if most:
+        stage.learner.course = stage.data.course = replace(stage.learner.course, max_batch=most)

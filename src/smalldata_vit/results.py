@@ -21,7 +21,9 @@ Schema 1. Every field but `schema` and `status` may be missing while its part ha
         guidance        of a guided stage: steps_on, seconds_per_step_on, steps_off, seconds_per_step_off,
                         seconds_per_epoch_guided and _unguided, seconds_spent, seconds_saved; null where no step of a
                         kind could be timed
-        split_hash, config_hash, seed, device, seconds (of training), images_seen, steps, flops}}
+        split_hash, config_hash, seed, device, seconds (of training), images_seen, steps, flops,
+                        joules (of the processors while it trained on a CPU; absent where no counter can be read, or it
+                        was resumed)}}
     baselines   {pixels: {flat name: number}}
     reasons     {path of a null: why}: a number that is not finite stands as null, for JSON has no word for it
 """

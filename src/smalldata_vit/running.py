@@ -4,7 +4,6 @@ import logging
 import os
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 from smalldata_vit import config as configuration
 from smalldata_vit import guide_maps, known_splits, store
 from smalldata_vit.about import about
-from smalldata_vit.assembly import Assembly, assemble, load_data
+from smalldata_vit.assembly import assemble, load_data
 from smalldata_vit.baselines import pixels_alone
 from smalldata_vit.checkpoints import newest_whole
 from smalldata_vit.cluster_orders import summon
 from smalldata_vit.console import set_up_log
 from smalldata_vit.data.dataset import Splits
 from smalldata_vit.described import describe
+from smalldata_vit.energy import Meter, counters
 from smalldata_vit.evaluating import judge_source
 from smalldata_vit.finishing import finish, judge_at_end
-from smalldata_vit.fitting import free_memory, images_that_fit
+from smalldata_vit.fitting import largest_forward, limit
 from smalldata_vit.flops import costs
 from smalldata_vit.journal import Journal
 from smalldata_vit.measured import with_statistics
@@ -137,34 +137,15 @@ def lead(
     os.environ[MAX_BATCH] = str(most or "")
     limit(stage, most)
     summon(config["stage"])
-    with test_images_watched(stage):
+    with test_images_watched(stage), Meter(counters() if stage.device.type == "cpu" else ()) as meter:
         stage.trainer.fit(learner, stage.data, ckpt_path=str(found.path) if found else None)
     journal.close()
     if learner.interrupted:
         status = learner.signals.exit_status()
         journal.note(f"stopped by a signal at step {learner.step}; saved, and the same command goes on from there")
         return {"status": "interrupted", "steps": learner.step, "exit_status": status}
-    return finish(config, stage, key, folder, journal)
-
-
-def largest_forward(config: Mapping[str, Any], stage: Assembly, journal: Journal) -> int | None:
-    """With trainer.max_batch=auto the most images that go through one forward, else None; said in the log."""
-    if config["trainer"]["max_batch"] != "auto":
-        return None
-    course = stage.learner.course
-    if course.pass_size is not None or stage.method.couples_images:
-        journal.note("trainer.max_batch=auto changes nothing: the cut into passes belongs to this recipe")
-        return None
-    precision = stage.trainer.precision_plugin.forward_context()
-    fits = images_that_fit(stage.learner, stage.data, free_memory(stage.device), precision)
-    journal.note(f"trainer.max_batch=auto: {fits} images in one forward fit into memory")
-    return fits
-
-
-def limit(stage: Assembly, most: int | None) -> None:
-    """Cut the passes of a stage to at most so many images, if any number was found."""
-    if most:
-        stage.learner.course = stage.data.course = replace(stage.learner.course, max_batch=most)
+    energy = {} if found or meter.joules is None else {"joules": round(meter.joules, 1)}
+    return finish(config, stage, key, folder, journal) | energy
 
 
 def follow(config: dict[str, Any], splits: Splits, folder: Path) -> int:

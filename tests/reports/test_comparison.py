@@ -1,6 +1,6 @@
 import pytest
 
-from smalldata_vit.reports.comparison import Arms, markdown, paired, remarks, spread
+from smalldata_vit.reports.comparison import Arms, beside_the_arms, markdown, paired, remarks, spread
 
 ARMS: Arms = {
     "dino_probe": {"1": {"0": 0.80, "1": 0.82, "2": 0.78}, "all": {"0": 0.98, "1": 0.98, "2": 0.98}},
@@ -21,10 +21,11 @@ def test_a_difference_is_paired_by_seed() -> None:
     assert paired(ARMS, "dino_probe", "pixels", "1") is None
 
 
-def test_the_table_has_a_cell_for_every_count_and_a_dash_where_nothing_ran() -> None:
+def test_the_table_has_a_cell_for_every_count_that_any_arm_has_and_a_dash_where_nothing_ran() -> None:
     table = markdown(ARMS)
-    assert "| DINO, linear probe | 80.0 ± 2.0 (3) | – | – | – | 98.0 ± 0.0 (3) |" in table
-    assert "| SVM on raw pixels | – | – | – | – | – |" in table
+    assert "| test accuracy, % | 1 | all |" in table
+    assert "| DINO, linear probe | 80.0 ± 2.0 (3) | 98.0 ± 0.0 (3) |" in table
+    assert "| SVM on raw pixels | – | – |" in table
 
 
 def test_the_remarks_say_where_nothing_is_gained_and_where_fine_tuning_loses_its_probe() -> None:
@@ -32,6 +33,20 @@ def test_the_remarks_say_where_nothing_is_gained_and_where_fine_tuning_loses_its
     assert "Fine-tuning falls below its own probe by more than a standard error at: 1 (-10.0 ± 0.0)." in said
     assert "DINO, linear probe against from scratch, equal supervised steps" in said
     assert "ahead at 1 (+18.0 ± 1.2); no gain at all (-0.3 ± 0.3)" in said
+
+
+def test_arms_of_one_seed_are_not_said_to_differ() -> None:
+    alone = {arm: {"1": {"0": 0.5}} for arm in ("dino_probe", "dino_finetuned", "scratch_equal_steps")}
+    assert remarks(alone) == [
+        "Fine-tuning and its probe share fewer than two seeds: nothing can be said of their difference."
+    ]
+
+
+def test_what_no_job_trains_stands_beside_the_arms_with_its_interval() -> None:
+    shown = beside_the_arms(ARMS)
+    assert "80.00\u00a0±\u00a04.97" in shown
+    assert "DINO, fine-tuned" not in shown
+    assert beside_the_arms({"dino_finetuned": ARMS["dino_finetuned"]}) == ""
 
 
 def test_the_picture_is_drawn(tmp_path) -> None:  # type: ignore[no-untyped-def]

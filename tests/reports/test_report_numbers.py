@@ -1,6 +1,8 @@
 """Intervals, paired tests, calibration, curves and grouping: numbers against those of others, or written out."""
 
+import json
 import math
+import re
 from pathlib import Path
 
 import made_runs
@@ -11,9 +13,11 @@ from scipy import stats
 from smalldata_vit.reports.arms import against, arms_of, baseline_of, brief_keys
 from smalldata_vit.reports.calibration import reliability
 from smalldata_vit.reports.curves import Curve, curves_of, mean_curve, thinned, validation_curve
+from smalldata_vit.reports.drawing import lines, reused_axes
 from smalldata_vit.reports.intervals import interval, paired
-from smalldata_vit.reports.mattered import explained
+from smalldata_vit.reports.mattered import explained, together
 from smalldata_vit.reports.records import find_runs, read_run
+from smalldata_vit.reports.sweep_page import spent
 
 
 def test_an_interval_is_that_of_scipy() -> None:
@@ -136,3 +140,36 @@ def test_a_key_that_decides_everything_explains_everything() -> None:
 def test_a_folder_without_a_run_is_refused_with_what_would_be_right(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no results\.json: a report needs the output folder of a run"):
         read_run(tmp_path)
+
+
+def test_keys_that_only_changed_together_are_one() -> None:
+    keys = {"lr": ["1", "1", "2"], "steps": ["8", "8", "9"], "arch": ["a", "b", "b"], "width": ["x", "x", "y"]}
+    assert [names for names, _ in together(keys)] == [["lr", "steps", "width"], ["arch"]]
+
+
+def test_stages_that_runs_share_are_paid_once(tmp_path: Path) -> None:
+    for labels in (1, 10):
+        folder = made_runs.make_run(tmp_path / str(labels), labels=labels)
+        results = json.loads((folder / "results.json").read_text())
+        results["stages"]["pretrain"]["key"] = "shared"
+        (folder / "results.json").write_text(json.dumps(results))
+    assert spent(find_runs(tmp_path), "seconds") == 40 + 2 * 20
+
+
+def test_a_cost_is_not_told_where_one_stage_has_none(tmp_path: Path) -> None:
+    made_runs.make_run(tmp_path / "run")
+    arm = arms_of(find_runs(tmp_path))[0]
+    assert arm.cost("joules") is None
+    assert arm.cost("seconds") == interval([60.0])
+
+
+def test_axes_that_are_used_again_hold_nothing_of_what_they_held() -> None:
+    def drawn(title: str, y: list[float]) -> str:
+        return re.sub(r'(id="|#)[\w-]+', "", lines(title, {"a": ([0, 1], y)}, "epoch").svg)
+
+    first = drawn("loss", [0.0, 1.0])
+    drawn("loss", [100.0, 900.0])
+    with reused_axes() as used:
+        used.bar([0, 1], [5, 6])
+        used.set(xlim=(-7, 7))
+    assert drawn("loss", [0.0, 1.0]) == first

@@ -5,52 +5,17 @@ import csv
 import json
 import re
 import time
-from html.parser import HTMLParser
 from pathlib import Path
 
 import made_runs
 import pytest
 from PIL import Image
+from read_pages import Read
 
 from smalldata_vit.reports.__main__ import main
 from smalldata_vit.reports.drawing import ROLES
 from smalldata_vit.reports.run_page import write_run_report
 from smalldata_vit.reports.sweep_page import write_sweep_report
-
-
-class Read(HTMLParser):
-    """Tables as rows of texts, everything that could be loaded, all text, and every name that must be there once."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.loaded: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.text = ""
-        self.in_cell = False
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "srcset")]
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.in_cell = True
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.in_cell = self.in_cell and tag not in ("td", "th")
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self.in_cell:
-            self.rows[-1][-1] += data
-
-    def row(self, first: str) -> list[str]:
-        return next(row for row in self.rows if row and row[0] == first)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +173,17 @@ def test_a_search_is_drawn_from_its_file(tmp_path: Path) -> None:
     assert page.row("3")[1:] == ["n=3", "0.8", "3"]
     assert "Every trial; the better its val/accuracy" in page.text
     assert "test/accuracy" not in page.text
+
+
+def test_energy_is_shown_where_every_stage_tells_it(tmp_path: Path) -> None:
+    folder = made_runs.make_sweep(tmp_path / "sweep")
+    assert "over joules" not in Read(write_sweep_report(folder).read_text()).text
+    for file in folder.glob("*/results.json"):
+        results = json.loads(file.read_text())
+        for stage in results["stages"].values():
+            stage["joules"] = 40.0 * stage["seconds"]
+        file.write_text(json.dumps(results))
+    assert "test/accuracy in % over joules" in Read(write_sweep_report(folder).read_text()).text
 
 
 @pytest.mark.slow

@@ -21,12 +21,12 @@ from smalldata_vit.data.splits import Splits
 from smalldata_vit.dry_run.memory import bytes_of, forget_peak, peak
 from smalldata_vit.exactness import exact_float32
 from smalldata_vit.finishing import images_seen
+from smalldata_vit.fitting import largest_forward, limit
 from smalldata_vit.flops import costs, spent
 from smalldata_vit.hardware import device_of, devices_of
 from smalldata_vit.journal import Journal
 from smalldata_vit.judging import IMAGES_AT_ONCE, Judge, judged
 from smalldata_vit.parts.guidance_stored import StoredMaps
-from smalldata_vit.running import largest_forward, limit
 
 UNSEEN = 2
 """Steps before the first that counts: they find memory and compile."""

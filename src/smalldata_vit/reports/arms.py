@@ -14,6 +14,10 @@ from smalldata_vit.reports.records import Run
 NO_SETTING = ("seed", "hash", "name", "tags", "experiment_name", "logger", "checkpoint_every_seconds")
 """Keys of a stage's config that make no other arm."""
 LABELS = "labels_per_class"
+OPTIONS = ("method", "plan", "arch", "dataset", "guidance", "experiment", "flavour")
+"""Keys by which an arm is called in any case where there are too many words to name all."""
+LONGEST = 120
+"""Letters of words up to which all of them are named."""
 Namer = Callable[[Run], str]
 
 
@@ -57,8 +61,10 @@ class Arm:
         return interval(values) if values else None
 
     def cost(self, name: str) -> Interval | None:
-        """Mean of seconds or flops over finished runs."""
-        return interval([run.total(name) for run in self.finished]) if self.finished else None
+        """Mean of seconds, flops or joules over finished runs; None where a stage of one has no such number."""
+        if not self.finished or not all(run.knows(name) for run in self.finished):
+            return None
+        return interval([run.total(name) for run in self.finished])
 
 
 def arms_of(runs: Sequence[Run], named: Namer | None = None) -> list[Arm]:
@@ -83,6 +89,8 @@ def labels_of(kinds: Mapping[str, Run]) -> dict[str, str]:
     typed = {kind: [word for word in run.words if LABELS not in word] for kind, run in kinds.items()}
     shared = set.intersection(*(set(words) for words in typed.values())) if typed else set()
     own = {kind: [word for word in words if word not in shared] for kind, words in typed.items()}
+    if max((len(" ".join(words)) for words in own.values()), default=0) > LONGEST:
+        own = telling(own)
     brief = brief_keys({word.split("=", 1)[0] for words in own.values() for word in words})
     found = {kind: " ".join(f"{brief[k]}={v}" for k, v in map(split, words)) for kind, words in own.items()}
     if len(found) == 1:
@@ -94,6 +102,20 @@ def labels_of(kinds: Mapping[str, Run]) -> dict[str, str]:
             numbers[label] += 1
             found[kind] = f"{label or 'as it is'} (settings {numbers[label]})"
     return {kind: label or "as it is" for kind, label in found.items()}
+
+
+def telling(own: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Of each kind's many words the options that were chosen, and what else is needed to tell all kinds apart."""
+    values = {kind: dict(map(split, words)) for kind, words in own.items()}
+    names = list(dict.fromkeys(name for words in values.values() for name in words))
+    kept = [name for name in names if name in OPTIONS]
+
+    def apart(chosen: Sequence[str]) -> int:
+        return len({tuple(words.get(name) for name in chosen) for words in values.values()})
+
+    while apart(kept) < apart(names):
+        kept.append(max((name for name in names if name not in kept), key=lambda name: apart([*kept, name])))
+    return {kind: [word for word in words if split(word)[0] in kept] for kind, words in own.items()}
 
 
 def split(word: str) -> tuple[str, str]:

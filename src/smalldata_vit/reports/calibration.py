@@ -7,7 +7,6 @@ probability; ECE is eq. (3), the mean over images of the gap between confidence 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 BINS = 15
 """As in the paper."""
@@ -31,10 +30,11 @@ class Reliability:
         return sum(n * (sure - right) for n, sure, right in gaps) / whole
 
 
-def reliability(
-    confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], bins: int = BINS
-) -> Reliability | None:
-    """Images sorted into bins ((b - 1)/bins, b/bins]; None where no confidence is a finite number."""
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability | None:
+    """Images sorted into bins ((b - 1)/bins, b/bins]; None where no confidence is a finite number.
+
+    `confidence` (N,) float, `right` (N,) bool; not as types, for which every command would import jaxtyping.
+    """
     known = np.isfinite(confidence)
     confidence, right = confidence[known].astype(np.float64), right[known]
     if len(confidence) == 0:

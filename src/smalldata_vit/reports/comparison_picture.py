@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from smalldata_vit.reports.comparison import COUNTS, NAMES, Arms, spread
+from smalldata_vit.reports.comparison import NAMES, Arms, counts_of, spread
 
 STYLES = {
     "dino_probe": ("#0b6e4f", "o", "-"),
@@ -21,16 +21,17 @@ def draw(arms: Arms, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    counts = counts_of(arms)
     figure, axes = plt.subplots(figsize=(7.5, 4.6), dpi=160, layout="constrained")
     for arm, (colour, marker, line) in STYLES.items():
-        found = {place: spread(arms[arm][c]) for place, c in enumerate(COUNTS) if arms.get(arm, {}).get(c)}
+        found = {place: spread(arms[arm][c]) for place, c in enumerate(counts) if arms.get(arm, {}).get(c)}
         if not found:
             continue
         means, errors = [m for m, _, _ in found.values()], [s for _, s, _ in found.values()]
         axes.errorbar(
             list(found), means, errors, label=NAMES[arm], color=colour, marker=marker, linestyle=line, capsize=3
         )
-    axes.set_xticks(range(len(COUNTS)), COUNTS)
+    axes.set_xticks(range(len(counts)), counts)
     axes.set_xlabel("labelled images per class")
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.25)

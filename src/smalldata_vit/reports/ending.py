@@ -1,5 +1,6 @@
 """What a command ends with: the table in the terminal and the page in the folder."""
 
+import gc
 import shlex
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ def draw_report(folder: Path, wanted: bool = True) -> None:
     """Write report.html where it is wanted; that it cannot be drawn is said, and fails no finished training."""
     if not wanted:
         return
+    gc.disable()  # the command ends with this; a tenth of the time would go into looking for garbage
     try:
         from smalldata_vit.reports.run_page import write_run_report  # matplotlib takes a second, and is an extra
 

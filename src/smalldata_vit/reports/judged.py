@@ -9,7 +9,7 @@ import numpy as np
 
 from smalldata_vit.reports import page
 from smalldata_vit.reports.calibration import Reliability, reliability
-from smalldata_vit.reports.drawing import MUTED, RULE, SERIES, Key, Panel, axes, finish, percent, svg_of
+from smalldata_vit.reports.drawing import MUTED, RULE, SERIES, Key, Panel, finish, percent, reused_axes, svg_of
 
 TABLE = 20
 """Classes up to which a confusion matrix is a table with numbers; more are shown as a picture."""
@@ -106,7 +106,7 @@ def diagram(found: Reliability, name: str) -> Panel:
     sure, right = ([values[place] for place in there] for values in (found.confidence, found.accuracy))
     areas = [12 + 240 * found.count[place] / sum(found.count) for place in there]
     title = f"Accuracy over confidence, {name}"
-    with axes() as drawn:
+    with reused_axes() as drawn:
         drawn.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
         drawn.plot(sure, right, color=SERIES[0], linewidth=1.2)
         drawn.scatter(sure, right, s=areas, color=SERIES[0], linewidth=0, alpha=0.85)
@@ -119,7 +119,7 @@ def diagram(found: Reliability, name: str) -> Panel:
 def histogram(found: Reliability, name: str) -> Panel:
     """How many images were named with which confidence."""
     bins, title = len(found.count), f"Images by confidence, {name}"
-    with axes() as drawn:
+    with reused_axes() as drawn:
         left = [place / bins for place in range(bins)]
         drawn.bar(left, found.count, width=0.86 / bins, align="edge", color=SERIES[0], linewidth=0)
         drawn.axhline(0, color=RULE, linewidth=1)

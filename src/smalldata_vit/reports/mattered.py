@@ -4,18 +4,26 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smalldata_vit.reports.arms import LABELS
+from smalldata_vit.reports.arms import LABELS, Namer
 from smalldata_vit.reports.drawing import SERIES, Panel, axes, finish, percent, svg_of
 from smalldata_vit.reports.records import Run
 from smalldata_vit.reports.sweep_plots import logarithmic
 
+ARM, COUNT = "arm", "labels per class"
 MOST_LEVELS = 40
 """Values of a key beyond which it is no grid."""
 
 
-def varied(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The keys that were typed with more than one value, each with every run's value (`as it is` where not typed)."""
-    typed = [dict(word.lstrip("+").split("=", 1) for word in run.words) for run in runs]
+def varied(runs: Sequence[Run], named: Namer | None = None) -> dict[str, list[str]]:
+    """The keys that were typed with more than one value, each with every run's value (`as it is` where not typed).
+
+    Where arms have names, words belong to an arm and not to a key: then the keys are the arm and the number of labels.
+    """
+    typed = (
+        [{ARM: named(run), COUNT: str(run.labels or "all")} for run in runs]
+        if named is not None
+        else [dict(word.lstrip("+").split("=", 1) for word in run.words) for run in runs]
+    )
     names = dict.fromkeys(name for words in typed for name in words)
     values = {name: [words.get(name, "as it is") for words in typed] for name in names}
     return {name: each for name, each in values.items() if 1 < len(set(each)) <= MOST_LEVELS}
@@ -49,18 +57,38 @@ def as_number(text: str) -> float | None:
         return None
 
 
-def shares(runs: Sequence[Run], name: str) -> tuple[dict[str, float], list[Panel]]:
+def shares(runs: Sequence[Run], name: str, named: Namer | None = None) -> tuple[dict[str, float], list[Panel]]:
     """For each varied key the share of the spread that it explains, largest first, and a plot of each."""
     there = [run for run in runs if run.status == "finished" and run.number(name) is not None]
     values = [run.number(name) or 0.0 for run in there]
     found: dict[str, float] = {}
-    keys = varied(there)
-    for key, levels in keys.items():
+    drawn: dict[str, Panel] = {}
+    for names, levels in together(varied(there, named)):
         share = explained(levels, values)
         if share is not None and len(set(levels)) < len(levels):  # a value a run explains everything
-            found[key] = share
+            found[called(names)] = share
+            if names[0] not in (ARM, COUNT) and LABELS not in names[0]:
+                drawn[called(names)] = slice_of(names[0], levels, values, name)
     found = dict(sorted(found.items(), key=lambda pair: -pair[1]))
-    return found, [slice_of(key, keys[key], values, name) for key in found if LABELS not in key]
+    return found, [drawn[key] for key in found if key in drawn]
+
+
+def together(keys: Mapping[str, list[str]]) -> list[tuple[list[str], list[str]]]:
+    """Keys with every run's value; those that only ever changed together are one, for nothing tells them apart."""
+    found: dict[tuple[int, ...], tuple[list[str], list[str]]] = {}
+    for key, levels in keys.items():
+        numbers: dict[str, int] = {}
+        same = tuple(numbers.setdefault(level, len(numbers)) for level in levels)
+        found.setdefault(same, ([], levels))[0].append(key)
+    return list(found.values())
+
+
+def called(names: Sequence[str]) -> str:
+    """Keys that changed together by the first of them."""
+    more = len(names) - 1
+    if not more:
+        return names[0]
+    return f"{names[0]}, and with it {names[1] if more == 1 else f'{more} others'}"
 
 
 def slice_of(key: str, levels: Sequence[str], values: Sequence[float], name: str) -> Panel:

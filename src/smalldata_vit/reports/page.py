@@ -7,7 +7,6 @@ from html import escape
 from urllib.parse import quote
 
 import numpy as np
-from jaxtyping import UInt8
 
 from smalldata_vit.reports.drawing import ROLES, Panel
 from smalldata_vit.reports.page_style import STYLE
@@ -97,8 +96,11 @@ def figure(panel: Panel) -> str:
     return f"<figure{wide}><figcaption>{escape(panel.title)}{note}{legend}</figcaption>{panel.svg}</figure>"
 
 
-def picture(pixels: UInt8[np.ndarray, "H W channels"], said: str, side: int) -> str:
-    """An image, `side` CSS pixels wide; small ones as they are, larger ones as JPEG."""
+def picture(pixels: np.ndarray, said: str, side: int) -> str:
+    """An image, `side` CSS pixels wide; small ones as they are, larger ones as JPEG.
+
+    `pixels`: (H, W, channels) uint8; said here and not as a type, for which every command would import jaxtyping.
+    """
     from PIL import Image
 
     made, image = io.BytesIO(), Image.fromarray(pixels)

@@ -27,7 +27,11 @@ FIRST = (
 
 @dataclass(frozen=True)
 class Run:
-    """One output folder."""
+    """One output folder, or the results of one that are kept alone.
+
+    Arguments:
+        folder: of the run; of results kept alone their file, in which no other file is found.
+    """
 
     folder: Path
     results: Mapping[str, Any]
@@ -36,6 +40,11 @@ class Run:
     def status(self) -> str:
         """running, finished, failed or interrupted."""
         return str(self.results.get("status", "failed"))
+
+    @property
+    def kept_alone(self) -> bool:
+        """Whether there are results alone, without curves, settings and pictures."""
+        return self.folder.is_file()
 
     @property
     def seed(self) -> int:
@@ -68,8 +77,12 @@ class Run:
         return None
 
     def total(self, name: str) -> float:
-        """Of all finished stages together: seconds, flops, images_seen."""
+        """Of all finished stages together: seconds, flops, joules, images_seen."""
         return sum(float(stage.get(name) or 0) for stage in self.stages.values())
+
+    def knows(self, name: str) -> bool:
+        """Whether every stage that trained has such a number."""
+        return all(stage.get(name) is not None for stage in self.stages.values() if stage.get("steps"))
 
     @property
     def labels(self) -> int | None:
@@ -95,12 +108,34 @@ def read_run(folder: Path) -> Run:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """The runs below a folder by name, those that ended before they wrote anything included; links are not followed."""
+    """The runs below a folder by name, those that ended before they wrote anything included; links are not followed.
+
+    Where no folder is a run's, files that hold what a results.json does are runs, under whatever names they are kept;
+    so is a single file. ValueError: there is no such folder, or that file is another one.
+    """
+    if not folder.exists():
+        raise ValueError(
+            f"there is no {folder}: a report needs folders of runs, or files that results.json was kept in"
+        )
+    if folder.is_file():
+        if not _is_record(folder):
+            raise ValueError(f"{folder} holds no results of a run in schema {SCHEMA}")
+        return [read_run_of(folder)]
     found = []
     for place in _folders_with_runs(folder):
         lost = not (place / RESULTS).exists()
         found.append(Run(place, {"schema": SCHEMA, "status": "failed"}) if lost else read_run(place))
-    return found
+    return found or [read_run_of(file) for file in sorted(folder.rglob("*.json")) if _is_record(file)]
+
+
+def read_run_of(file: Path) -> Run:
+    """The run whose results a file keeps; the file stands for its folder."""
+    return Run(file, read_json(file))
+
+
+def _is_record(file: Path) -> bool:
+    data = read_json(file) if file.suffix == ".json" else None
+    return isinstance(data, dict) and data.get("schema") == SCHEMA and {"status", "stages", "command"} <= data.keys()
 
 
 def _folders_with_runs(folder: Path) -> Iterator[Path]:

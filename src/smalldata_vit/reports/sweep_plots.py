@@ -1,4 +1,4 @@
-"""Plots of a sweep: arms with their intervals, accuracy against compute, over epochs, and over the number of labels."""
+"""Plots of a sweep: arms with their intervals, accuracy against compute, and over epochs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,10 +44,17 @@ def colours_of(arms: Sequence[Arm], name: str, baseline: str | None) -> dict[str
 
 
 def keys(arms: Sequence[Arm], colours: Mapping[str, str]) -> list[Key]:
-    """Legend entries of the arms that have a colour of their own."""
+    """Legend entries of the arms that have a colour of their own, where there are several arms in all."""
     labels = dict.fromkeys(arm.label for arm in arms)
     named = [Key(label, colours[label]) for label in labels if colours[label] != MUTED]
-    return named if len(labels) > 1 else []
+    return named if len(colours) > 1 else []
+
+
+def no_further_than_whole(limits: tuple[float, float], means: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis of fractions: few seeds have intervals that reach beyond 0 and 1, where nothing can be."""
+    if not means or min(means) < 0 or max(means) > 1:
+        return limits
+    return max(limits[0], 0.0), min(limits[1], 1.005)
 
 
 def intervals(arms: Sequence[Arm], name: str, baseline: str | None, colours: Mapping[str, str]) -> list[Panel]:
@@ -74,8 +81,11 @@ def intervals(arms: Sequence[Arm], name: str, baseline: str | None, colours: Map
         drawn.set_yticks(range(len(there)), names, color=INK)
         drawn.grid(axis="y", visible=False)
         drawn.grid(axis="x", color=RULE, linewidth=1)
+        drawn.set_xlim(no_further_than_whole(drawn.get_xlim(), [mean.mean for _, mean in there]))
         few_ticks(drawn.xaxis, 8, percent)
-        note = f"dashed: the baseline, {baseline}" if baseline else ""
+        note = ", ".join(
+            filter(None, [labels_of(chosen, arms), f"dashed: the baseline, {baseline}" if baseline else ""])
+        )
         return [Panel(title, svg_of(drawn, title), note=note, wide=True)]
 
 
@@ -85,22 +95,31 @@ def with_most_labels(arms: Sequence[Arm]) -> list[Arm]:
     return [max((arm for arm in arms if arm.label == label), key=lambda arm: arm.many_labels) for label in labels]
 
 
+def labels_of(chosen: Sequence[Arm], arms: Sequence[Arm]) -> str:
+    """How many labels the chosen arms may read, where others may read another number; empty where they differ."""
+    counts = {arm.labels for arm in chosen}
+    if len(counts) != 1 or len({arm.labels for arm in arms}) == 1:
+        return ""
+    count = counts.pop()
+    return "all labels" if count is None else f"{count} label{'s' if count > 1 else ''} per class"
+
+
 def cut(name: str) -> str:
     """A name of at most so many letters."""
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def against_cost(arms: Sequence[Arm], name: str, colours: Mapping[str, str]) -> list[Panel]:
-    """Accuracy over FLOPs and over seconds of all stages together, means with intervals."""
+    """Accuracy over FLOPs, over seconds and, where counters told it, over energy, of all stages together."""
     return [
         panel
-        for cost, words in (("flops", "FLOPs"), ("seconds", "seconds of training"))
+        for cost, words in (("flops", "FLOPs"), ("seconds", "seconds"), ("joules", "joules"))
         for panel in against_one(arms, name, cost, words, colours)
     ]
 
 
 def against_one(arms: Sequence[Arm], name: str, cost: str, words: str, colours: Mapping[str, str]) -> list[Panel]:
-    """One of the two."""
+    """One of them, means with intervals."""
     points = [(arm, arm.cost(cost), arm.mean(name)) for arm in with_most_labels(arms)]
     known = [(arm, spent, mean) for arm, spent, mean in points if spent and mean and spent.mean > 0]
     if len(known) < 2:
@@ -115,8 +134,12 @@ def against_one(arms: Sequence[Arm], name: str, cost: str, words: str, colours: 
                 markersize=5, elinewidth=1, markeredgewidth=0,
             )  # fmt: skip
         finish(drawn, words, percent)
+        drawn.margins(x=0.08)
+        drawn.set_ylim(no_further_than_whole(drawn.get_ylim(), [mean.mean for _, _, mean in known]))
+        drawn.set_xlim(left=max(drawn.get_xlim()[0], 0.0))  # few seeds have intervals that reach below it
         logarithmic(drawn.xaxis, drawn.get_xscale())
-        return [Panel(title, svg_of(drawn, title), keys([arm for arm, _, _ in known], colours))]
+        shown = [arm for arm, _, _ in known]
+        return [Panel(title, svg_of(drawn, title), keys(shown, colours), labels_of(shown, arms))]
 
 
 def logarithmic(axis: Any, scale: str) -> None:
@@ -145,11 +168,12 @@ def over_epochs(arms: Sequence[Arm], colours: Mapping[str, str]) -> list[Panel]:
                 mean = thinned(mean_curve([curve for curve in curves if len(curve) > 1]))
                 found += [(arm, mean)] if len(mean) > 1 else []
             if found:
-                drawn.append(lines_of_arms(f"{stage}: {name}, %", found, colours))
+                note = labels_of([arm for arm, _ in found], arms) if name == "val/accuracy" else ""
+                drawn.append(lines_of_arms(f"{stage}: {name}, %", found, colours, note))
     return drawn
 
 
-def lines_of_arms(title: str, found: Sequence[tuple[Arm, Curve]], colours: Mapping[str, str]) -> Panel:
+def lines_of_arms(title: str, found: Sequence[tuple[Arm, Curve]], colours: Mapping[str, str], note: str) -> Panel:
     """A line an arm in the arm's colour, those without one behind the others."""
     with axes() as drawn:
         for arm, curve in sorted(found, key=lambda pair: colours[pair[0].label] != MUTED):
@@ -158,25 +182,4 @@ def lines_of_arms(title: str, found: Sequence[tuple[Arm, Curve]], colours: Mappi
                 curve.epoch, curve.value, color=RULE if grey else colours[arm.label], linewidth=1 if grey else 1.6
             )
         finish(drawn, "epoch", percent)
-        return Panel(title, svg_of(drawn, title), keys([arm for arm, _ in found], colours))
-
-
-def over_labels(arms: Sequence[Arm], name: str, colours: Mapping[str, str]) -> list[Panel]:
-    """Learning curves: accuracy over the number of labels per class, a line an arm with intervals."""
-    counts = list(dict.fromkeys(arm.labels for arm in sorted(arms, key=lambda arm: arm.many_labels)))
-    if len(counts) < 2:
-        return []
-    title = f"{name} in % over labels per class"
-    with axes() as drawn:
-        for label in dict.fromkeys(arm.label for arm in arms):
-            means = {arm.labels: arm.mean(name) for arm in arms if arm.label == label}
-            there = [(place, mean) for place, count in enumerate(counts) if (mean := means.get(count)) is not None]
-            if there:
-                places, errors = [place for place, _ in there], [mean.half or 0.0 for _, mean in there]
-                drawn.errorbar(
-                    places, [mean.mean for _, mean in there], yerr=errors, fmt="o-", color=colours[label],
-                    markersize=5, elinewidth=1, markeredgewidth=0,
-                )  # fmt: skip
-        finish(drawn, "labels per class", percent)
-        drawn.set_xticks(range(len(counts)), ["all" if count is None else str(count) for count in counts])
-        return [Panel(title, svg_of(drawn, title), keys(arms, colours))]
+        return Panel(title, svg_of(drawn, title), keys([arm for arm, _ in found], colours), note)

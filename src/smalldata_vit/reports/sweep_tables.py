@@ -89,6 +89,25 @@ def crossed(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return ["all" if count is None else str(count) for count in counts], body
 
 
+def differences(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Arms in rows, labels per class in columns: what each has more than the baseline, with p; as in `crossed`."""
+    told = [row for row in rows if row.paired is not None]
+    counts = list(dict.fromkeys(row.arm.labels for row in sorted(told, key=lambda row: row.arm.many_labels)))
+    found = {(row.arm.label, row.arm.labels): row.paired for row in told}
+
+    def cell(paired: Paired | None) -> str:
+        if paired is None:
+            return NOTHING
+        gap, p = points(paired.difference, sign=True), chance(paired.p)
+        return gap if p == NOTHING else f"{gap}, p\u00a0{p if p.startswith('<') else '= ' + p}"
+
+    body = [
+        [label, *(cell(found.get((label, count))) for count in counts)]
+        for label in dict.fromkeys(row.arm.label for row in told)
+    ]
+    return ["all" if count is None else str(count) for count in counts], body
+
+
 def head(name: str) -> list[str]:
     """Names of the columns of `cells`."""
     return [column.format(name=name) for column in HEAD]
