@@ -57,7 +57,7 @@ bench-gpu: $(VENV)/.ready  ## ceilings, views, ladder of steps; ARGS="--part ste
 bench-compare: $(VENV)/.ready  ## A=old.json B=new.json: fails if a ratio fell by more than the two spreads
 	$(BIN)/python -m smalldata_vit.bench compare $(A) $(B)
 
-bench-peers: $(VENV)/.ready  ## PEERS=folder with a file for each peer: src/smalldata_vit/bench/peers.py
+bench-peers: $(VENV)/.ready  ## PEERS=folder with a file for each peer; ARGS="--part idmm guided host memory"
 	$(BIN)/python -m smalldata_vit.bench peers $(PEERS) --write outputs/bench/peers.json $(ARGS)
 
 bench-startup: $(VENV)/.ready  ## seconds until the command answers, refuses, skips or trains

@@ -73,3 +73,25 @@ def test_prepared_views_are_made_once_for_each_number_of_pictures() -> None:
     for count in (4, 4, 2, 4):
         views(torch.zeros(count, 3, 2, 2, dtype=torch.uint8), NoDrawn())
     assert made == [4, 2]
+
+
+def test_prepared_views_are_drawn_once_so_that_drawing_is_no_part_of_a_timed_step() -> None:
+    drawn: list[int] = []
+
+    class Drawing:
+        def compile(self) -> None: ...
+
+        def path(self, device: torch.device) -> str:
+            return ""
+
+        def draw(self, seed: int, step: int, heights: torch.Tensor, widths: torch.Tensor) -> NoDrawn:
+            drawn.append(len(heights))
+            return NoDrawn()
+
+        def __call__(self, pictures: torch.Tensor, drawn: object) -> tuple[list, list, list]:
+            return [], [], []
+
+    views = PreparedViews(Drawing())
+    for step, count in enumerate((4, 4, 2, 4)):
+        views.draw(0, step, torch.ones(count), torch.ones(count))
+    assert drawn == [4, 2]

@@ -28,7 +28,7 @@ def main(words: Sequence[str]) -> int:
     if given.name == "memory" and given.only is not None:
         from smalldata_vit.bench import memory
 
-        print(memory.added(given.only, given.batch or 64))
+        print(memory.added(given.only, given.batch or 64, given.peers))
         return 0
     from smalldata_vit.bench.record import keep
     from smalldata_vit.bench.tables import tables
@@ -58,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
         "memory": "what steps add to the resident set",
         "curves": "the rate by one thing",
         "gpu": "ceilings of the chip, views, ladder of steps",
-        "peers": "data and step with contenders from a folder",
+        "methods": "steps of IDMM and of guided fine-tuning",
+        "host": "what the host spends on a step",
+        "peers": "data, steps, host time and memory with contenders from a folder",
     }
     for name, text in timed.items():
         one = names.add_parser(name, help=text)
@@ -76,6 +78,7 @@ def add_own(name: str, one: argparse.ArgumentParser) -> None:
     if name == "memory":
         one.add_argument("--only", help="one contender, in this process")
         one.add_argument("--batch", type=int, help="images in a step (64)")
+        one.add_argument("--peers", type=Path, help="folder with a file name.py for each peer")
     if name == "curves":
         one.add_argument("curve", choices=("batch", "crops", "width", "data", "workers", "threads"))
     if name == "gpu":
@@ -83,6 +86,8 @@ def add_own(name: str, one: argparse.ArgumentParser) -> None:
         one.add_argument("--rung", help="only rungs of the ladder whose name holds this")
     if name == "peers":
         one.add_argument("folder", type=Path, help="with a file name.py for each peer")
+        parts = ("views", "products", "step", "idmm", "guided", "host", "memory")
+        one.add_argument("--part", nargs="+", choices=parts, help="only these tables")
 
 
 if __name__ == "__main__":

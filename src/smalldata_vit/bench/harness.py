@@ -2,11 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+TIMES, SHARE = "x ", "share of "
+"""Before a reference's name, in a row's further numbers: how many times its rate, and the inverse."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,16 @@ class Contender:
         turn: does some work and says how much in how long.
         note: shown beside the numbers.
         warms_up: whether a turn that does not count comes before the first round; processes of their own need none.
+        facts: what it does, in numbers that every contender of a table should share: `same_work` compares them.
+        reference: whether the ratios of all others to this one are shown too.
     """
 
     name: str
     turn: Callable[[], Turn]
     note: str = ""
     warms_up: bool = True
+    facts: Mapping[str, float] = field(default_factory=dict)
+    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,14 +118,22 @@ def compared(
         for contender in [*contenders[first:], *contenders[:first]]:
             turn = contender.turn()
             rates[contender.name].append(turn.images / turn.seconds)
-    base = rates[contenders[0].name]
-    rows = []
-    for contender in contenders:
-        own = rates[contender.name]
-        ratios = [mine / theirs for mine, theirs in zip(own, base, strict=True)]
-        medians = statistics.median(own), statistics.median(ratios)
-        rows.append(Row(contender.name, medians[0], spread(own), medians[1], spread(ratios), contender.note))
+    rows = [row(contender, contenders, rates) for contender in contenders]
     return Table(title, unit, clock(wall)[1], rounds, rows)
+
+
+def row(contender: Contender, contenders: Sequence[Contender], rates: Mapping[str, Sequence[float]]) -> Row:
+    """One contender's numbers out of everybody's rates, round by round."""
+    own = rates[contender.name]
+
+    def ratios(to: Contender) -> list[float]:
+        return [mine / theirs for mine, theirs in zip(own, rates[to.name], strict=True)]
+
+    first = ratios(contenders[0])
+    others = [other for other in contenders if other.reference and other is not contender]
+    more = dict(contender.facts) | {TIMES + other.name: statistics.median(ratios(other)) for other in others}
+    medians = statistics.median(own), statistics.median(first)
+    return Row(contender.name, medians[0], spread(own), medians[1], spread(first), contender.note, more)
 
 
 def spread(values: Sequence[float]) -> float:

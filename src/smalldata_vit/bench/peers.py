@@ -5,10 +5,21 @@ A peer is a file `name.py` in that folder with a function
     def contenders(table: str, given: dict) -> list[Contender]
 
 from `smalldata_vit.bench.harness`. It is asked for each table and returns an empty list where it has nothing to show.
-`table` is a title, `given` holds what the others work on: for `views, …` the keys groups, image_size, mean, std,
-pictures (N, H, W, 3) uint8 and jpegs (a list of bytes, empty where the recipe has none); for `step, …` batch, side,
-large and small (lists of views) and device. A turn is best made with `harness.timed(work, units)`. Say the peer's
-commit in `Contender.note`. Files whose names begin with `_` are not read.
+`table` is a title, `given` holds what the others work on:
+
+- `views, …`: groups, image_size, mean, std, pictures (N, H, W, 3) uint8 and jpegs (a list of bytes, empty where the
+  recipe has none);
+- `step, DINO …`, `host …` and `memory …`: batch, side, large and small (lists of views), device; the last two also
+  width (of the network) and steps;
+- `step, IDMM …`: batch, side, views (a list of six, the two of large parts first), index (each image's place),
+  instances (their number), steps, device;
+- `step, guided …`: batch, side, images, labels, classes, steps, device.
+
+A turn is made with `harness.timed(work, units)` from one step, or with `loops.loop_contender` from a loop over a
+loader, which also counts weights and FLOP: tables of steps refuse contenders that train another network. For `memory …`
+build everything and take no step; the turn takes `steps`. `reference=True` shows everybody's ratio to this contender,
+and goals against authors are judged by it. Say the peer's commit in `Contender.note`. Files whose names begin with `_`
+are not read.
 """
 
 import importlib.util
@@ -16,13 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from smalldata_vit.bench import data, step
-from smalldata_vit.bench.harness import Contender, Table
-from smalldata_vit.bench.pictures import jpegs, photographs
-from smalldata_vit.bench.plain import made_views
-from smalldata_vit.composition import option
+from smalldata_vit.bench.harness import Contender
 
 Peer = Callable[[str, dict[str, Any]], list[Contender]]
 
@@ -46,23 +51,3 @@ def found_in(folder: Path) -> dict[str, Peer]:
 def asked(peers: dict[str, Peer], table: str, given: dict[str, Any]) -> list[Contender]:
     """What the peers have for one table."""
     return [contender for peer in peers.values() for contender in peer(table, given)]
-
-
-def tables(peers: dict[str, Peer], rounds: int, settings: step.Settings, folder: Path) -> list[Table]:
-    """The tables of views and of the step with the peers in them."""
-    found = []
-    for case in data.CASES:
-        pictures = photographs(case.count, case.height, case.width)
-        given: dict[str, Any] = {
-            "groups": option("views", case.views)["groups"],
-            "image_size": case.image_size,
-            "mean": data.MEAN,
-            "std": data.STD,
-            "pictures": pictures,
-            "jpegs": jpegs(case.count, case.height, case.width) if case.coded else [],
-        }
-        found.append(data.table(case, rounds, asked(peers, case.title, given)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    large, small = made_views(settings.batch, settings.side, 2, 8, device)
-    shape = {"batch": settings.batch, "side": settings.side, "large": large, "small": small, "device": device}
-    return [*found, step.table(rounds, settings, folder, asked(peers, "step, DINO 2x32+8x16", shape))]

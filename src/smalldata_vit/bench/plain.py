@@ -24,10 +24,20 @@ def network(fused_attention: bool, drop_path: float, width: int, depth: int, sid
         img_size=side, patch_size=patch, num_classes=0, embed_dim=width, depth=depth, num_heads=12, mlp_ratio=2,
         drop_path_rate=drop_path, dynamic_img_size=True,
     )  # fmt: skip
-    block: Any
-    for block in made.blocks:
-        block.attn.fused_attn = fused_attention
+    choose_attention(made, fused_attention)
     return made
+
+
+def choose_attention(network: VisionTransformer, fused: bool) -> None:
+    """torch's kernel, else the softmax written out."""
+    block: Any
+    for block in network.blocks:
+        block.attn.fused_attn = fused
+
+
+def autocast(bf16: bool, device: torch.device) -> AbstractContextManager[Any]:
+    """bf16 where it is asked for."""
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
 
 
 class Head(nn.Module):
@@ -64,13 +74,9 @@ class PlainDINO:
         self.centre = torch.zeros(PROTOTYPES, device=device)
         self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=1e-4, weight_decay=0.04)
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """bf16 where it is asked for."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
-
     def step(self, large: Sequence[Tensor], small: Sequence[Tensor]) -> float:
         """One step on lists of views (B, 3, H, W); the loss, which the host waits for, as such loops print it."""
-        with self.autocast():
+        with autocast(self.bf16, self.device):
             backbone, head = self.student[0], self.student[1]
             features = [backbone(torch.cat(list(views))) for views in (large, small) if views]
             logits = head(torch.cat(features))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from smalldata_vit.bench import command, curves, data, gpu, memory, overhead, peers, step
+from smalldata_vit.bench import beside, command, curves, data, gpu, host, memory, methods, overhead, step
 from smalldata_vit.bench.harness import Table
 from smalldata_vit.bench.step import Settings
 
@@ -29,13 +29,17 @@ def tables(given: Namespace, folder: Path) -> list[Table]:
     if given.name == "overhead":
         return [overhead.table(rounds, 20 if given.smoke else 500)]
     if given.name == "memory":
-        return [memory.table(rounds, given.batch or (2 if given.smoke else 64))]
+        return [memory.table(rounds, given.batch or (2 if given.smoke else 64), given.peers)]
+    if given.name == "methods":
+        return [methods.table(name, rounds, folder, given.smoke) for name in methods.CASES]
+    if given.name == "host":
+        return [host.table(rounds, folder, given.smoke)]
     if given.name == "curves":
         points = curves.POINTS[given.curve][: 2 if given.smoke else None]
         return [curves.table(given.curve, rounds, of_step, folder, points)]
     if given.name == "gpu":
         return gpu.tables(given.part, given.rung, rounds, folder, given.smoke)
-    return peers.tables(peers.found_in(given.folder), rounds, of_step, folder)
+    return beside.tables(given.folder, given.part or beside.PARTS, rounds, of_step, folder)
 
 
 def views(rounds: int, compiled: bool = False) -> list[Table]:
