@@ -16,8 +16,7 @@ from smalldata_vit.reports.curves import Curve, curves_of, mean_curve, thinned, 
 from smalldata_vit.reports.drawing import lines, reused_axes
 from smalldata_vit.reports.intervals import interval, paired
 from smalldata_vit.reports.mattered import explained, together
-from smalldata_vit.reports.records import find_runs, read_run
-from smalldata_vit.reports.sweep_page import spent
+from smalldata_vit.reports.records import find_runs, read_run, spent
 
 
 def test_an_interval_is_that_of_scipy() -> None:

@@ -175,6 +175,23 @@ def test_a_search_is_drawn_from_its_file(tmp_path: Path) -> None:
     assert "test/accuracy" not in page.text
 
 
+def test_a_pruned_trial_is_told_as_pruned_and_trials_by_the_objective(tmp_path: Path) -> None:
+    for name, status in (("trial_0", "finished"), ("trial_1", "interrupted")):
+        made_runs.make_run(tmp_path / name)
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        (tmp_path / name / "results.json").write_text(json.dumps(results | {"status": status}))
+    told = {"params": {}, "words": [], "reached": {}, "seconds": 3.0, "command": "", "error": None}
+    states = [("complete", "trial_0", [0.5]), ("pruned", "trial_1", None)]
+    trials = [told | {"number": n, "state": s, "folder": f, "values": v} for n, (s, f, v) in enumerate(states)]
+    search = {"schema": 1, "trials_asked": 2, "objectives": [{"name": "finetune.val/accuracy", "better": "higher"}]}
+    search |= {"space": {}, "trials": trials, "importances": {}, "best": [], "why_no_importances": {}}
+    (tmp_path / "search.json").write_text(json.dumps(search))
+    page = Read(write_sweep_report(tmp_path).read_text())
+    assert page.row("trial_1")[1] == "pruned"
+    assert "all finished" in page.text
+    assert "% val accuracy" in page.text
+
+
 def test_energy_is_shown_where_every_stage_tells_it(tmp_path: Path) -> None:
     folder = made_runs.make_sweep(tmp_path / "sweep")
     assert "over joules" not in Read(write_sweep_report(folder).read_text()).text

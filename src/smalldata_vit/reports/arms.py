@@ -126,9 +126,17 @@ def split(word: str) -> tuple[str, str]:
 
 def brief_keys(names: Collection[str]) -> dict[str, str]:
     """Each key without the parts before its last ones that no other key needs: finetune.optimization.lr is lr."""
-    ends = {name: [".".join(name.split(".")[place:]) for place in range(name.count("."), -1, -1)] for name in names}
+    ends = {
+        name: [".".join(name.split(".")[place:]) for place in range(name.count(".") - vague(name), -1, -1)]
+        for name in names
+    }
     counts = Counter(end for each in ends.values() for end in each)
     return {name: next((end for end in each if counts[end] == 1), name) for name, each in ends.items()}
+
+
+def vague(name: str) -> bool:
+    """Whether a key's last part says nothing without the one before it, as in weight_decay.value."""
+    return "." in name and name.rpartition(".")[2] in ("value", "start", "end")
 
 
 def settings(run: Run) -> str:

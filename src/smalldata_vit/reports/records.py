@@ -166,3 +166,13 @@ def first_number(runs: Sequence[Run]) -> str | None:
     counts = {name: sum(run.number(name) is not None for run in runs) for name in FIRST}
     most = max(counts.values(), default=0)
     return next((name for name, count in counts.items() if count == most), None) if most else None
+
+
+def spent(runs: Sequence[Run], name: str) -> float:
+    """Seconds or flops of all stages, those that several runs share counted once."""
+    made = {
+        stage.get("key") or (run.folder, at): float(stage.get(name) or 0)
+        for run in runs
+        for at, stage in run.stages.items()
+    }
+    return sum(made.values())

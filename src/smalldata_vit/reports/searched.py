@@ -1,13 +1,16 @@
 """A search in a report: its best trials, what mattered, every trial over each parameter, and all of them together."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from smalldata_vit.reports import page
 from smalldata_vit.reports.arms import brief_keys
 from smalldata_vit.reports.drawing import INK, MUTED, RULE, SERIES, Panel, axes, finish, short, svg_of
+from smalldata_vit.reports.records import Run
 from smalldata_vit.reports.sweep_plots import logarithmic
 from smalldata_vit.results import read_json
 
@@ -34,8 +37,19 @@ def search_of(folder: Path) -> Search | None:
 
 
 def compared_by(search: Search) -> str | None:
-    """The first objective that is a number of validation images; a search looks at no other."""
-    return next((goal["name"] for goal in search["objectives"] if goal["name"].startswith("val/")), None)
+    """The first objective that is a number of validation images, without its stage; a search looks at no other."""
+    names = [re.sub(r"^\w+\.", "", goal["name"]) for goal in search["objectives"]]
+    return next((name for name in names if name.startswith("val/")), None)
+
+
+def told_of(runs: Sequence[Run], search: Search) -> list[Run]:
+    """The runs of a search's trials; those that it pruned say so, and not that they were interrupted."""
+    pruned = {
+        Path(trial["folder"]).name for trial in search["trials"] if trial["state"] == "pruned" and trial["folder"]
+    }
+    return [
+        replace(run, results={**run.results, "status": "pruned"}) if run.folder.name in pruned else run for run in runs
+    ]
 
 
 def section(search: Search) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from smalldata_vit.reports import label_plots, mattered, page, searched, sweep_failures, sweep_plots, sweep_tables
 from smalldata_vit.reports.arms import Arm, Namer, arms_of, baseline_of
-from smalldata_vit.reports.records import Run, described, find_runs, first_number, powers
+from smalldata_vit.reports.records import Run, described, find_runs, first_number, powers, spent
 from smalldata_vit.reports.run_page import REPORT, put
 from smalldata_vit.reports.searched import Search
 from smalldata_vit.reports.sweep_listing import MOST_ROWS, runs_table, table_of
@@ -42,6 +42,7 @@ def write_report(
     if not runs:
         raise ValueError(f"{folder} holds no run: no folder in it has a results.json, and no file was kept of one")
     search = searched.search_of(folder)
+    runs = runs if search is None else searched.told_of(runs, search)
     name = metric or (first_number(runs) if search is None else searched.compared_by(search))
     arms = arms_of(runs, named)
     alone = search is not None and baseline is None  # the trials of a search have no baseline of their own
@@ -135,7 +136,7 @@ def kept_alone(runs: Sequence[Run]) -> str:
 
 def above(runs: Sequence[Run], folder: Path) -> str:
     """The line above the answer."""
-    missing = sum(run.status != "finished" for run in runs)
+    missing = sum(run.status not in ("finished", "pruned") for run in runs)
     state = f"{missing} of {len(runs)} not finished" if missing else "all finished"
     return (
         f'<div class="over"><b>{escape(folder.name)}</b><span>{len(runs)} runs</span><span>{escape(str(folder))}</span>'
@@ -171,23 +172,14 @@ def worth(found: object) -> float:
 
 def facts(runs: Sequence[Run]) -> str:
     """What all of it cost."""
-    counts = {status: sum(run.status == status for run in runs) for status in ("finished", "failed", "interrupted")}
+    known = ("finished", "pruned", "failed", "interrupted")
+    counts = {status: sum(run.status == status for run in runs) for status in known}
     said = [(status, str(count)) for status, count in counts.items() if count]
     seconds, flops = spent(runs, "seconds"), spent(runs, "flops")
     seeds = sorted({run.seed for run in runs})
     shown = ", ".join(map(str, seeds[:8])) + (" …" if len(seeds) > 8 else "")
-    said += [("seeds", shown), ("training time, all runs", described(seconds))]
+    said += [("seed" if len(seeds) == 1 else "seeds", shown), ("training time, all runs", described(seconds))]
     return page.facts([*said, ("training cost, all runs", powers(flops) + "FLOP")])
-
-
-def spent(runs: Sequence[Run], name: str) -> float:
-    """Seconds or flops of all stages, those that several runs share counted once."""
-    made = {
-        stage.get("key") or (run.folder, at): float(stage.get(name) or 0)
-        for run in runs
-        for at, stage in run.stages.items()
-    }
-    return sum(made.values())
 
 
 def what_mattered(runs: Sequence[Run], name: str | None, named: Namer | None) -> str:
