@@ -25,14 +25,24 @@ GUIDED = (*SMALL, "method=supervised", "guidance=adaptive", "guide.pixel_baselin
 
 
 def start(*words: str, home: Path, unreachable: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run a command with nobody's account: offline, or with a key for a server that is not there."""
+    """Run a command with nobody's account."""
+    env, line = environment(home, unreachable), command.command(*words)
+    return subprocess.run(line, cwd=command.ROOT, env=env, capture_output=True, text=True, timeout=500)
+
+
+def environment(home: Path, unreachable: bool = False) -> dict[str, str]:
+    """Nobody's account: offline, or with a key for a server that is not there."""
     env = {key: value for key, value in command.environment().items() if not key.startswith("WANDB_")}
-    env |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    env |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "TMPDIR": str(temporary(home))}
     nowhere = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    env |= nowhere if unreachable else {"WANDB_MODE": "offline"}
-    return subprocess.run(
-        command.command(*words), cwd=command.ROOT, env=env, capture_output=True, text=True, timeout=500
-    )
+    return env | (nowhere if unreachable else {"WANDB_MODE": "offline"})
+
+
+def temporary(home: Path) -> Path:
+    """The folder for temporary files of commands that have this home."""
+    folder = home / "tmp"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 class Offline:

@@ -87,10 +87,18 @@ def alive(pid: int) -> bool:
         return False
 
 
-def killed(sweep: "subprocess.Popen[str]", seconds: float, folder: Path, one_job: bool) -> None:
-    """kill -9 after so many seconds, for one job that runs and for the sweep itself; returns when nobody is left."""
-    time.sleep(seconds)
+def killed(sweep: "subprocess.Popen[str]", seconds: float, folder: Path, one_job: bool) -> bool:
+    """kill -9 so many seconds after its first job began, for one job that runs and for the sweep itself.
+
+    Returns when nobody is left, and says whether the sweep still ran then. A negative number of seconds counts from the
+    beginning of the sweep, whatever it does by then.
+    """
+    before = set(started(folder))
+    while seconds >= 0 and sweep.poll() is None and not set(started(folder)) - before:
+        time.sleep(0.01)
+    time.sleep(abs(seconds))
     running = [pid for pid in started(folder) if alive(pid)]
+    fell = sweep.poll() is None
     for pid in [*running[: int(one_job)], sweep.pid]:
         if alive(pid):
             os.kill(pid, signal.SIGKILL)
@@ -99,6 +107,7 @@ def killed(sweep: "subprocess.Popen[str]", seconds: float, folder: Path, one_job
     while any(alive(pid) for pid in started(folder)):
         assert time.monotonic() < deadline, "a job outlived its sweep"
         time.sleep(0.05)
+    return fell
 
 
 def fabricated(folder: Path, number: int, shared: dict[str, str], judged_by: dict[str, str] | None = None) -> Planned:

@@ -1,7 +1,10 @@
 """A sweep that stopped goes on with the same command: nothing twice, nothing lost, no process left. Stub jobs."""
 
 import json
+import os
 import random
+import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -77,9 +80,13 @@ def test_jobs_that_ask_for_the_same_run_once(here: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_no_job_runs_twice_none_is_lost_and_nobody_is_left(tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
+    chance, fell = random.Random(seed), list[bool]()
     for round_ in range(2 if seed == 0 else 6):
-        killed(start(tmp_path, 5, 2, STUB_SECONDS="0.1"), chance.uniform(1, 6), tmp_path, one_job=round_ % 2 == 0)
+        # Every third kill may fall before the first job, or between two.
+        seconds = -chance.uniform(0, 2) if round_ % 3 == 2 else chance.uniform(0, 1.2)
+        sweep_ = start(tmp_path, 5, 2, STUB_SECONDS="0.25")
+        fell.append(killed(sweep_, seconds, tmp_path, one_job=round_ % 2 == 0))
+    assert sum(fell) >= 2, "no kill met a sweep at work"
     last = start(tmp_path, 5, 2)
     assert last.wait(timeout=120) == 0, last.communicate()
     last.communicate()
@@ -89,6 +96,19 @@ def test_killed_at_random_moments_no_job_runs_twice_none_is_lost_and_nobody_is_l
     assert once_more.wait(timeout=120) == 0
     once_more.communicate()
     assert len(started(tmp_path)) == again
+
+
+def test_a_job_that_is_killed_alone_fails_by_itself_and_goes_on_with_the_next_command(tmp_path: Path) -> None:
+    sweep_ = start(tmp_path, 3, 3, STUB_SECONDS="0.5")
+    while not (running := started(tmp_path)):
+        assert sweep_.poll() is None, sweep_.communicate()
+        time.sleep(0.01)
+    os.kill(running[0], signal.SIGKILL)
+    said, _ = sweep_.communicate(timeout=120)
+    assert (sweep_.returncode, said.count("failed (137)"), said.count("finished after")) == (1, 3, 2)
+    again = start(tmp_path, 3, 3)
+    again.communicate(timeout=120)
+    assert (again.returncode, lines(tmp_path, "ends")) == (0, [1, 1, 1])
 
 
 def folders(fixed: list[str], *overrides: list[str]) -> list[str]:

@@ -1,37 +1,97 @@
-"""What a sweep reads from its jobs' folders, and what its table shows of it."""
+"""What a sweep reads from its jobs' folders while they run, and afterwards."""
 
-import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
-from stub_jobs import fabricated, leave_results
+from stub_jobs import fabricated, leave_results, leave_stage
+from torch import nn
 
-from smalldata_vit import console, sweep_table
-from smalldata_vit.console import Reporter
+from smalldata_vit import described, sweep_progress
+from smalldata_vit.assembly import Assembly
 from smalldata_vit.metrics import MetricsFile
-from smalldata_vit.sweep_progress import Watch, final, status_of, taken
-from smalldata_vit.sweep_queue import Queue
-from smalldata_vit.sweep_table import Display, failures, summary
+from smalldata_vit.sweep_progress import Seen, Watch, final, status_of, taken
+
+JUDGED = {"finetune": "val/accuracy"}
 
 
-def test_progress_is_read_as_a_stage_says_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    console.console.cache_clear()
+BEGUN = "finetune: Supervised on 50 images, {} steps of 50 (one pass a device), 5,114 trainable parameters\n"
+
+
+def moved(folder: Path, step: int) -> None:
+    """A stage writes its numbers."""
+    MetricsFile(folder / "finetune" / "metrics.csv").write(step, step, step, {"train/loss": 1.0})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Its first number is the time that a watch sees."""
     now = [0.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    reporter = Reporter(2400, "step", "pretrain")
-    reporter.advance(0, {})
-    now[0] = 100.0
-    reporter.advance(600, {"train/loss": 1.0})
-    console.console.cache_clear()
-    said = capsys.readouterr().out
-    assert "600/2400" in said
-    (tmp_path / "job.log").write_text("pretrain: something\n" + said)
-    MetricsFile(tmp_path / "pretrain" / "metrics.csv")
-    seen = Watch(tmp_path, {"pretrain": "val/knn_accuracy"}).look()
-    assert (seen.stage, seen.share, seen.left) == ("pretrain", 0.25, "5 min 0 s")
+    monkeypatch.setattr(sweep_progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_progress_and_the_time_left_follow_from_the_length_of_a_stage_and_the_steps_it_makes(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    watch = Watch(tmp_path, JUDGED)
+    (tmp_path / "job.log").write_text(BEGUN.format(2400))
+    found = []
+    for clock[0], step in ((10.0, 600), (110.0, 1200), (310.0, 2400)):
+        moved(tmp_path, step)
+        seen = watch.look()
+        found.append((seen.stage, seen.share, seen.left))
+    assert found == [("finetune", 0.25, None), ("finetune", 0.5, 200.0), ("finetune", 1.0, None)]
+
+
+def test_a_job_that_goes_on_shows_nothing_of_what_an_earlier_command_said(tmp_path: Path) -> None:
+    (tmp_path / "job.log").write_text(BEGUN.format(2400))
+    moved(tmp_path, 600)
+    watch = Watch(tmp_path, JUDGED)
+    before = watch.look()
+    with (tmp_path / "job.log").open("a") as log:
+        log.write(BEGUN.format(1200))
+    assert (before.share, watch.look().share) == (None, 0.5)
+
+
+def test_the_pace_of_a_stage_that_was_cut_back_to_a_checkpoint_is_measured_anew(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    watch = Watch(tmp_path, JUDGED)
+    (tmp_path / "job.log").write_text(BEGUN.format(100))
+    moved(tmp_path, 50)
+    watch.look()
+    MetricsFile(tmp_path / "finetune" / "metrics.csv").cut(0)
+    watch.look()
+    for clock[0], step in ((1000.0, 10), (1010.0, 20)):
+        moved(tmp_path, step)
+        left = watch.look().left
+    assert left == 80.0
+
+
+def test_a_stage_says_its_length_in_the_words_that_a_watch_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = SimpleNamespace(images=50, total_steps=2400, batch_size=50, pass_size=None)
+    optimization = SimpleNamespace(peak=lambda batch_size: 0.001)
+    trainer = SimpleNamespace(accelerator=SimpleNamespace(name=lambda: "cpu"), world_size=1, precision="32-true")
+    stage = object.__new__(Assembly)
+    for name, part in (("method", nn.Linear(1, 1)), ("trainer", trainer)):
+        object.__setattr__(stage, name, part)
+    object.__setattr__(stage, "learner", SimpleNamespace(course=course, optimization=optimization))
+    monkeypatch.setattr(described, "path_of", lambda config, stage: "")
+    told = described.describe({}, stage)
+    watch = Watch(tmp_path, JUDGED)
+    (tmp_path / "job.log").write_text(f"finetune: {told}\n")
+    moved(tmp_path, 600)
+    assert watch.look().share == 0.25
+
+
+def test_after_a_stage_that_is_finished_the_next_one_is_shown(tmp_path: Path) -> None:
+    job = fabricated(tmp_path, 0, {}, {"pretrain": "val/knn_accuracy", "finetune": "val/accuracy"})
+    MetricsFile(job.job.folder / "pretrain" / "metrics.csv")
+    leave_stage(job, "pretrain", status="finished")
+    assert Watch(job.job.folder, job.judged_by).look() == Seen("finetune")
 
 
 def test_the_best_value_is_followed_and_forgotten_when_the_numbers_are_cut_back(tmp_path: Path) -> None:
@@ -76,52 +136,3 @@ def test_the_status_of_another_experiment_in_the_folder_is_none_of_ours(tmp_path
     job = fabricated(tmp_path, 1, {})
     leave_results(job, status="finished", config_hash="mine")
     assert (status_of(job.job.folder, "mine"), status_of(job.job.folder, "yours")) == ("finished", None)
-
-
-def test_the_table_says_what_runs_what_waits_and_what_broke(tmp_path: Path) -> None:
-    jobs = [fabricated(tmp_path, n, {"pretrain": "p" if n < 2 else "q"}) for n in range(4)]
-    queue = Queue(jobs)
-    queue.next()
-    queue.next()
-    jobs[3].job.status, queue.waiting = 1, [jobs[1]]
-    MetricsFile(jobs[0].job.folder / "finetune" / "metrics.csv").write(1, 1, 1, {"val/accuracy": 0.75})
-    (jobs[0].job.folder / "job.log").write_text("finetune: step 30/120 (25 %, 2 min 5 s left): loss 1\n")
-    with Display(jobs, tmp_path, 3, moves=False) as display:
-        display.looked = -10.0
-        display.look(queue)
-        out = io.StringIO()
-        Console(file=out, width=110).print(display.table(queue, 20))
-    lines = [" ".join(line.replace("│", " ").split()) for line in out.getvalue().splitlines()]
-    assert any(line.startswith("0 seed=0 finetune") and "25 % 2 min 5 s val/accuracy 0.7500" in line for line in lines)
-    assert "1 seed=1 waits for job 0's pretrain" in lines
-    assert "3 seed=3 failed (1)" in lines
-    assert any(line.startswith("2 running, 0 finished, 1 failed, 1 to go") for line in lines)
-    assert "waits for job 0's pretrain" in (tmp_path / "sweep.log").read_text()
-
-
-def test_a_table_of_a_thousand_jobs_has_the_lines_that_there_is_room_for(tmp_path: Path) -> None:
-    jobs = [fabricated(tmp_path, n, {}) for n in range(1000)]
-    for planned in jobs[:500]:
-        planned.job.status = int(planned.job.number == 7)
-    queue = Queue(jobs[500:])
-    queue.next()
-    shown = [planned.job.number for planned in sweep_table.chosen(jobs, queue, 12)]
-    assert len(shown) == 12
-    assert {7, 500, 501} <= set(shown)
-
-
-def test_an_error_that_many_jobs_share_is_told_once_with_all_their_commands(tmp_path: Path) -> None:
-    jobs = [fabricated(tmp_path, n, {}).job for n in range(3)]
-    for job in jobs[:2]:
-        job.status, job.reason = 1, "pretrain failed"
-    assert failures(jobs) == [
-        "\njobs 0, 1 failed (1): pretrain failed",
-        "  to repeat it: python run.py seed=0",
-        "  to repeat it: python run.py seed=1",
-    ]
-
-
-def test_the_line_that_repeats_a_job_names_the_threads_that_it_had(tmp_path: Path) -> None:
-    planned = fabricated(tmp_path, 0, {})
-    planned.job.status, planned.job.threads = 1, 3
-    assert "to repeat it: OMP_NUM_THREADS=3 python run.py seed=0" in summary([planned])

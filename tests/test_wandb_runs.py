@@ -1,11 +1,15 @@
 """Whole commands with logger=wandb: what their offline runs hold."""
 
 import json
+import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import command
 import pytest
-from offline_runs import GUIDED, SMALL, Offline, start
+from offline_runs import GUIDED, SMALL, Offline, environment, start, temporary
 
 from smalldata_vit.dashboards import panels, views
 
@@ -85,13 +89,74 @@ def test_the_views_of_fine_tuning_and_comparison_draw_what_a_fine_tuning_leaves(
     assert shown <= finetuned.keys
 
 
-def test_a_job_that_fails_is_marked_failed_and_says_why(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a run whose loss became infinite."""
+    folder = tmp_path_factory.mktemp("failed")
     words = (*SMALL, "method=supervised", "optimization.lr=1e30", "finetune.steps=4", "debug=false")
-    done = start(*words, f"output_dir={tmp_path / 'run'}", home=tmp_path)
-    assert done.returncode != 0
-    run = Offline(tmp_path / "run" / "finetune")
+    assert start(*words, f"output_dir={folder / 'run'}", home=folder).returncode != 0
+    return folder / "run"
+
+
+def test_a_job_that_fails_is_marked_failed_and_says_why(failed: Path) -> None:
+    run = Offline(failed / "finetune")
     assert (run.exit_code, run.summary["status"]) == (1, "failed")
     assert "not finite" in run.summary["error"]
+
+
+@pytest.mark.parametrize("run", ["guided", "failed"])
+def test_a_run_leaves_nothing_in_the_temporary_folder(run: str, request: pytest.FixtureRequest) -> None:
+    assert list(temporary(request.getfixturevalue(run).parent).iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_a_run_that_is_stopped_leaves_nothing_in_the_temporary_folder(tmp_path: Path, number: int) -> None:
+    words = (*SMALL, "method=supervised", "finetune.steps=100000", "debug=false", f"output_dir={tmp_path / 'run'}")
+    line, quiet = command.command(*words), subprocess.DEVNULL
+    with subprocess.Popen(line, cwd=command.ROOT, env=environment(tmp_path), stdout=quiet, stderr=quiet) as run:
+        try:
+            wait_until(lambda: any(tmp_path.glob("run/finetune/wandb/offline-run-*/*.wandb")))
+            assert list(temporary(tmp_path).iterdir()) != []
+            run.send_signal(number)
+            run.wait(timeout=240)
+        finally:
+            run.kill()
+    wait_until(lambda: list(temporary(tmp_path).iterdir()) == [])
+
+
+def test_what_a_run_uploads_later_does_not_lie_in_the_temporary_folder(finetuned: Offline) -> None:
+    contents = [one for record in finetuned.of("artifact") for one in record["manifest"]["contents"]]
+    kept = [Path(one["local_path"]) for one in contents if "local_path" in one]
+    assert len(kept) >= 3
+    assert [file for file in kept if not file.exists()] == []
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 240
+    while not what():
+        assert time.monotonic() < ends_at, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Offline:
+    """A run with pictures of attention, and without weights."""
+    folder = tmp_path_factory.mktemp("drawn")
+    more = ("method=supervised", "logger.wandb.attention_images=1", "logger.wandb.finish_seconds=300")
+    small = [word for word in SMALL if "attention" not in word]
+    done = start(*small, *more, f"output_dir={folder / 'run'}", home=folder)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return Offline(folder / "run" / "finetune")
+
+
+@pytest.mark.slow
+def test_attention_is_shown_where_it_is_asked_for(drawn: Offline) -> None:
+    assert "media/attention" in drawn.keys
+
+
+@pytest.mark.slow
+def test_weights_are_no_artifact_unless_asked_for(drawn: Offline) -> None:
+    assert {one["type"] for one in drawn.of("artifact")} <= {"run_table"}
 
 
 @pytest.mark.slow

@@ -28,6 +28,8 @@ LEAKS = (
 """Environment variables (or their beginnings) by which a process belongs to a process group; not for jobs."""
 OF_ONE_COMMAND = ("SMALLDATA_VIT_PARENT", "SMALLDATA_VIT_FOLDER", "SMALLDATA_VIT_RESUME", "SMALLDATA_VIT_LEADER")
 """What a command tells its own stages and ranks."""
+INTERRUPTED = (130, 138, 143)
+"""Exit statuses of a job that saved when it was asked to leave, and goes on from there."""
 OF_A_SWEEP = "SMALLDATA_VIT_SWEEP"
 """Set for jobs: they end with their sweep, even when that is killed."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -66,7 +68,7 @@ class Job:
         """How it ended, in a word."""
         if self.status == 0 and self.reason is not None:
             return "skipped"
-        named = {None: "not started", 0: "finished", **dict.fromkeys((130, 138, 143), "interrupted")}
+        named = {None: "not started", 0: "finished", **dict.fromkeys(INTERRUPTED, "interrupted")}
         return "running" if self in Job._alive else named.get(self.status, f"failed ({self.status})")
 
     @classmethod

@@ -21,6 +21,7 @@ from smalldata_vit.signals import die_with_parent, supervise
 from smalldata_vit.skipping import finished_before
 from smalldata_vit.stage_order import StageError, refuse_missing_sources
 from smalldata_vit.store import FOLDER, LEADER, is_other_rank, say_skipped
+from smalldata_vit.wandb_unseen import without_wandb
 
 PARENT = "SMALLDATA_VIT_PARENT"
 """Set for the processes that a command starts for its stages: they neither lock its folder nor print its table."""
@@ -149,7 +150,8 @@ def stage_runner() -> Callable[[DictConfig, str, Path, Sequence[str]], int]:
     """
     gc.disable()
     try:
-        from smalldata_vit.running import run_stage
+        with without_wandb():  # timm would load it, and a run that is killed leaves its folders
+            from smalldata_vit.running import run_stage
     finally:
         gc.freeze()
         gc.enable()

@@ -6,6 +6,7 @@ interrupted goes on from its checkpoint, what failed is tried again, and values 
 
 import hashlib
 import re
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,14 +15,15 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from smalldata_vit import config
-from smalldata_vit.jobs import Job, listening
+from smalldata_vit.jobs import INTERRUPTED, Job, listening
 from smalldata_vit.output import InUseError, Lock
 from smalldata_vit.shares import Share, Shares, at_once, this_machine, threads_of_each
+from smalldata_vit.sweep_display import Display, watched
 from smalldata_vit.sweep_plan import Planned, folder_name, plan
 from smalldata_vit.sweep_progress import status_of
 from smalldata_vit.sweep_queue import Queue
 from smalldata_vit.sweep_record import Record
-from smalldata_vit.sweep_table import Display, counted, remark, summary, watched
+from smalldata_vit.sweep_table import counted, remark, summary
 from smalldata_vit.words import ConfigError, parts
 
 __all__ = ["SWEEPS", "ConfigError", "Sweep", "folder_name", "sweep_folder", "threads_of_each"]
@@ -69,7 +71,8 @@ class Sweep:
         self.jobs += batch
         failed = any(planned.job.status != 0 for planned in self.jobs)
         self.status = 128 + self.received if self.received is not None else int(failed)
-        print(summary(self.jobs), flush=True)
+        width = shutil.get_terminal_size().columns if watched() else None
+        print(summary(self.jobs, width), flush=True)
         if self.received is not None:
             raise SystemExit(self.status)
 
@@ -113,6 +116,8 @@ class Round:
     def __init__(self, sweep: Sweep, queue: Queue, shares: Shares, record: Record, display: Display) -> None:
         self.sweep, self.queue, self.shares, self.record, self.display = sweep, queue, shares, record, display
         self.held: dict[Planned, Share] = {}
+        self.asked = False
+        """Whether it was said that the jobs have been asked to leave."""
 
     def run(self) -> None:
         """Start and collect jobs until all is done."""
@@ -129,6 +134,7 @@ class Round:
             for planned in [planned for planned in queue.running if planned.job.ended()]:
                 self.end(planned)
             queue.look()
+            self.say_what_came()
             self.display.look(queue)
             self.record.write()
 
@@ -141,11 +147,19 @@ class Round:
         job.start(shown=self.shares.at_once == 1 and not self.display.moves, threads=share.threads, gpus=share.gpus)
         self.record.note(planned, started=True)
 
+    def say_what_came(self) -> None:
+        """Tell, once, that a signal has been passed on: saving takes its time."""
+        if self.sweep.received is not None and self.queue.running and not self.asked:
+            self.asked, many = True, len(self.queue.running)
+            jobs = "the job that runs was" if many == 1 else f"the {many} jobs that run were"
+            self.display.say(f"{jobs} asked to save and leave; a second signal ends them at once", wrong=True)
+
     def end(self, planned: Planned) -> None:
         """Write down how a job ended, and let those fail that cannot run without it."""
         job = planned.job
         self.shares.give_back(self.held.pop(planned))
         rest = f" ({words})" if (words := remark(planned)) else ""
+        rest += f": {job.last_words()}" if job.status not in (0, *INTERRUPTED) else ""
         ended = f"job {job.number} {job.outcome} after {job.seconds:.0f} s"
         self.display.say(f"{ended}: {job.described}{rest}", wrong=job.status != 0)
         self.record.note(planned)

@@ -3,11 +3,9 @@
 import atexit
 import json
 import logging
-import os
 import queue
-import secrets
+import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 from smalldata_vit.results import plain, without_secrets
 from smalldata_vit.wandb_facts import described, exit_code, outcome_since, written
+from smalldata_vit.wandb_start import run_id, start_process, temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,8 @@ class Wandb(Logger):
         self.waiting: queue.Queue[str] = queue.Queue(ROWS_IN_WAITING)
         self.lost, self.closed, self.data = 0, False, folder / "wandb"
         self.finish_seconds, self.began_with = finish_seconds, written(folder)
-        self.process = _start_process(folder)
+        self.temporary = temporary_folder()
+        self.process = start_process(folder, self.temporary)
         run = {"project": project, "entity": entity, "group": group, "job_type": stage, "notes": output_dir}
         run |= described(stage, group, without_secrets(plain(config)), tags, chosen)
         asked: dict[str, Any] = {"media": media, "attention_images": attention_images, "checkpoints": checkpoints}
@@ -125,6 +125,7 @@ class Wandb(Logger):
             self.process.kill()
             self.process.wait()
             log.warning("W&B did not finish within %.0f s and was left; %s", self.finish_seconds, self._later())
+        shutil.rmtree(self.temporary, ignore_errors=True)  # the process does so too, if nobody killed it
         for thread in self.threads:
             thread.join(timeout=1.0)
         if self.lost:
@@ -168,31 +169,3 @@ class Wandb(Logger):
 
     def _later(self) -> str:
         return f"`wandb sync {self.data}` uploads what it has"
-
-
-def run_id(folder: Path) -> str:
-    """The id of the stage's run, the same each time the stage goes on; in a sweep of W&B's the one its agent gave."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:
-        return os.environ["WANDB_RUN_ID"]  # wandb takes no other then
-    file = folder / "wandb_id"
-    if not file.exists():
-        file.write_text(secrets.token_hex(6))
-    return file.read_text().strip()
-
-
-def _start_process(folder: Path) -> subprocess.Popen[str]:
-    # A session of its own: Ctrl-C is for the training, which then ends the run in order.
-    command = [sys.executable, "-m", "smalldata_vit.wandb_process"]
-    with (folder / "wandb.log").open("a") as said:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            # Tables and weights wait for their upload beside the run, where `wandb sync` finds them, not in the home.
-            env={"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", "WANDB_DATA_DIR": str(folder.resolve())}
-            | os.environ,
-            text=True,
-            start_new_session=True,
-        )

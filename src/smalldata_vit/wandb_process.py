@@ -7,6 +7,7 @@ out. A closed input without `finish` means that the training was killed.
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import wandb
 
@@ -44,7 +45,7 @@ def main(lines: IO[str], answers: IO[str]) -> int:
         step = row["step"]
         run.log(row | speed.of(row))
     else:
-        threading.Timer(SECONDS_AFTER_A_KILL, os._exit, args=(1,)).start()
+        threading.Timer(SECONDS_AFTER_A_KILL, leave, args=(1,)).start()
     run.finish(exit_code=code)
     return 0
 
@@ -60,7 +61,9 @@ def put_outcome(
     run.summary.update(summary(outcome, None if above is None else Path(above)))
     if outcome.get("status") != "finished":
         return
-    for name, made in wanted(folder, asked, outcome):
+    # Offline nothing is uploaded, so that drawing may take that time too.
+    to_draw = asked["finish_seconds"] * (2 if run.offline else 1) / 3
+    for name, made in wanted(folder, asked, outcome, to_draw):
         try:
             found = made()
             if name == "checkpoint" and found is not None:
@@ -72,9 +75,9 @@ def put_outcome(
 
 
 def wanted(
-    folder: Path, asked: Mapping[str, Any], outcome: Mapping[str, Any]
+    folder: Path, asked: Mapping[str, Any], outcome: Mapping[str, Any], to_draw: float
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """What to make of a finished stage, by name."""
+    """What to make of a finished stage, by name; attention may take so many seconds."""
     from smalldata_vit import wandb_media  # a quarter of a second that no run needs at its start
 
     names = partial(wandb_media.class_names, folder)
@@ -83,7 +86,7 @@ def wanted(
         yield "confusion matrix", lambda: wandb_media.confusion(outcome, names())
         yield "mistakes", lambda: wandb_media.mistakes(folder, names())
         images = 0 if asked["run"]["job_type"] == GUIDE else asked["attention_images"]  # a guide has convolutions
-        yield "attention", lambda: wandb_media.attention(folder, images, asked["finish_seconds"] / 3)
+        yield "attention", lambda: wandb_media.attention(folder, images, to_draw)
     if asked["checkpoints"]:
         title = f"{asked['run']['group']}-{asked['run']['job_type']}-{asked['run']['id']}"
         yield "checkpoint", lambda: wandb_media.checkpoint(folder, outcome, title)
@@ -127,6 +130,16 @@ def tell(answers: IO[str], state: dict[str, str]) -> None:
         answers.flush()
 
 
+def leave(status: int) -> NoReturn:
+    """End this process without wandb's own exit hooks, which wait for its service without a limit.
+
+    They would also empty the temporary folder, whose name is the process's argument: that is done here.
+    """
+    sys.stderr.flush()
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    os._exit(status)
+
+
 if __name__ == "__main__":
     mine = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what wandb prints goes to its log, not among the answers
@@ -139,6 +152,4 @@ if __name__ == "__main__":
         tell(mine, {"mode": "broken", "why": f"{type(error).__name__}: {error}"})
         raise
     finally:
-        sys.stderr.flush()
-        # Without wandb's own exit hooks: they wait for its service without a limit.
-        os._exit(status)
+        leave(status)

@@ -143,8 +143,8 @@ def config_of_stage(folder: Path) -> Mapping[str, Any]:
 
     file = folder / "config.yaml"
     # libyaml reads ten times faster; not every build of PyYAML has it.
-    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-    return yaml.load(file.read_text(), loader) if file.exists() else {}
+    safe = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+    return safe(file.read_text()).get_single_data() if file.exists() else {}
 
 
 def record_of(folder: Path) -> Mapping[str, Any]:
