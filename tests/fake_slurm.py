@@ -4,6 +4,7 @@ What was submitted is run at once, every array task a tree of processes of its o
 are processes here. Everything that was asked for stands in the folder `FAKE_SLURM`.
 """
 
+import contextlib
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-NAMES = ("sbatch", "srun", "scontrol", "squeue")
+NAMES = ("sbatch", "srun", "scontrol", "squeue", "scancel")
 
 
 def state() -> Path:
@@ -55,7 +56,7 @@ def sbatch(script: str) -> None:
             with (state() / "slurmd.log").open("ab") as log:
                 subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     for task in tasks:
-        (state() / f"alive_{number}{'' if task is None else f'_{task}'}").touch()
+        (state() / f"alive_{number}{'' if task is None else f'_{task}'}").write_text(asked["job-name"])
     print(f"Submitted batch job {number}")
 
 
@@ -137,7 +138,19 @@ def scontrol(*words: str) -> None:
 
 
 def squeue(*words: str) -> None:
-    print("\n".join(file.name.removeprefix("alive_") for file in state().glob("alive_*")))
+    names = [word.removeprefix("--name=") for word in words if word.startswith("--name=")]
+    found = [file for file in state().glob("alive_*") if not names or file.read_text() in names]
+    print("\n".join(file.name.removeprefix("alive_") for file in found))
+
+
+def scancel(name: str) -> None:
+    """SIGTERM for every process of a job's tasks; a job that still waits is gone."""
+    tasks = list(state().glob(f"task_{name}_*"))
+    for task in tasks:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(task.read_text()), signal.SIGTERM)
+    if not tasks:
+        (state() / f"alive_{name}").unlink(missing_ok=True)
 
 
 def wait_until_idle(folder: Path, seconds: float) -> None:
@@ -153,4 +166,4 @@ if __name__ == "__main__":
     if command != "slurmd":
         with (state() / f"{command}.calls").open("a") as calls:
             calls.write(shlex.join(given) + "\n")
-    {"sbatch": sbatch, "srun": srun, "scontrol": scontrol, "squeue": squeue, "slurmd": slurmd}[command](*given)
+    {function.__name__: function for function in (sbatch, srun, scontrol, squeue, scancel, slurmd)}[command](*given)

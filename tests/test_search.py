@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 
 from hydra_plugins.smalldata_vit.search import PRUNERS, SAMPLERS
 from smalldata_vit import composition, hydra_commands
-from smalldata_vit.search import claims, driver, planning
+from smalldata_vit.search import claims, command, planning
 from smalldata_vit.search.asked import Asked
 from smalldata_vit.sweeps import Sweep
 from smalldata_vit.words import ConfigError
@@ -32,7 +32,8 @@ with open("began.txt", "a") as file:
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 if words.get("name") == "breaks" and words["seed"] != "1":
     sys.exit("error: seed is not 1")
-if words.get("name") == "dies":
+if words.get("name") == "dies" or words.get("name") == "dies_once" and not (folder / "died").exists():
+    (folder / "died").touch()
     os.kill(os.getpid(), signal.SIGKILL)
 lr = float(words.get("finetune.optimization.lr", "0.1"))
 metrics = folder / "finetune" / "metrics.csv"
@@ -85,7 +86,7 @@ def search(
     words = ["method=supervised", f"output_dir={place}", *fixed.split()]
     asked = replace(ASKED, fixed=words, swept=list(swept), folder=Path(place), **changes)
     chosen = PRUNERS[pruner] | ({"n_startup_trials": startup} if pruner == "median" else {})
-    return driver.search(asked, instantiate(SAMPLERS["tpe"]), instantiate(chosen))
+    return command.search(asked, instantiate(SAMPLERS["tpe"]), instantiate(chosen))
 
 
 def start(arguments: str, seconds: float) -> subprocess.Popen[str]:
@@ -219,6 +220,12 @@ def test_a_trial_whose_job_is_killed_again_and_again_fails() -> None:
     assert search("seed=choice(1,2)", fixed="name=dies", trials=2) == 1
     assert [trial["error"] for trial in found()["trials"]] == ["its job was killed 3 times"] * 2
     assert len(lines("began.txt")) == 6
+
+
+def test_a_trial_whose_job_is_killed_once_is_finished_by_the_same_search() -> None:
+    assert search("seed=choice(1,2)", fixed="name=dies_once", trials=2, jobs=2) == 0
+    assert [trial["state"] for trial in found()["trials"]] == ["complete"] * 2
+    assert len(lines("began.txt")) == 4
 
 
 def test_pruned_trials_are_told_to_stop_and_free_their_slot() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ class Queue(Protocol):
 
     gpus_per_node: int | None
     wait: bool
+    jobs: int
+
+    def refuse(self, shape: Shape) -> None:
+        """ConfigError where there is nobody to submit to, or none with such machines."""
 
     def submit(self, tasks: Sequence[Task], shape: Shape, folder: Path, name: str) -> list[str]:
         """Submit these tasks at once; the names of their jobs."""
@@ -35,6 +40,12 @@ class Queue(Protocol):
 
     def there(self, names: Collection[str]) -> set[str]:
         """Those of these jobs that wait or run, perhaps among others; RuntimeError if the cluster does not say."""
+
+    def named(self, name: str) -> set[str]:
+        """The jobs that wait or run and were submitted under this name; RuntimeError if the cluster does not say."""
+
+    def cancel(self, job: str) -> None:
+        """Have a job save and leave, and not come back; one that still waits goes at once."""
 
     @property
     def seconds_between_looks(self) -> float:
@@ -63,13 +74,21 @@ def shape_of(trainer: Mapping[str, Any], gpus_per_node: int | None) -> Shape:
     return Shape(trainer["nodes"], tasks, gpus)
 
 
-def squeue() -> set[str]:
-    """The names of this user's SLURM jobs that wait or run: 4711, or 4711_3 in an array."""
-    line = ["squeue", "--me", "--array", "--noheader", "--format=%i"]
+def squeue(name: str | None = None) -> set[str]:
+    """This user's SLURM jobs that wait or run, or those of one name: 4711, or 4711_3 in an array."""
+    line = ["squeue", "--me", "--array", "--noheader", "--format=%i", *([] if name is None else [f"--name={name}"])]
     asked = subprocess.run(line, capture_output=True, text=True, check=False)
     if asked.returncode != 0:
         raise RuntimeError(f"`{' '.join(line)}` says: {(asked.stderr or asked.stdout).strip()}")
     return set(asked.stdout.split())
+
+
+def scancel(job: str) -> None:
+    """Have SLURM end a job; what it answers if it cannot is said."""
+    asked = subprocess.run(["scancel", job], capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        said = (asked.stderr or asked.stdout).strip()
+        print(f"`scancel {job}` says: {said}", file=sys.stderr, flush=True)
 
 
 def processes_among(names: Collection[str]) -> set[str]:

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from smalldata_vit.cluster_queue import Queue
 
 CHOSEN: list[Any] = ["_self_", {"sampler": "tpe"}, {"pruner": "median"}]
 
@@ -25,7 +28,10 @@ class SearchSettings:
         None  # [val/accuracy], [val/accuracy,seconds]; null: the space's, else the last stage's
     )
     trials: int = 20  # in all, those of earlier and other searches on the same storage included
-    jobs: Any = 1  # at the same time; they share threads and GPUs. auto: as many as there are GPUs or cores for
+    jobs: Any = (
+        1  # at the same time; they share threads and GPUs. auto: as many as there are GPUs or cores for, and with
+    )
+    # hydra/launcher=slurm as many as hydra.launcher.jobs
     storage: str | None = None  # a journal file or a database's URL; null: search.journal in the search's folder
     study: str = "search"  # several may live in one storage
     watch: str | None = None  # the metric that trials are pruned by; null: the objective, if there is just one
@@ -86,8 +92,13 @@ class Search(Sweeper):
         self.seed, self.failures, self.sampler, self.pruner = seed, failures, sampler, pruner
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep the sweep, which run.py hands to Hydra as the task."""
+        """Keep the sweep, which run.py hands to Hydra as the task, and the launcher, which says where trials run."""
+        from hydra.core.plugins import Plugins
+
         self.task = task_function
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the search; how it ended stands in the sweep, as a launcher leaves it there."""
@@ -107,9 +118,11 @@ class Search(Sweeper):
     def _search(self, fixed: Sequence[str], folder: Any, script: Any, swept: Sequence[str]) -> int:
         from hydra.utils import instantiate
 
+        from hydra_plugins.smalldata_vit.launcher import draw_report
         from smalldata_vit.search.asked import Asked
-        from smalldata_vit.search.driver import search
+        from smalldata_vit.search.command import search
 
+        queue = self._queue()
         asked = Asked(
             fixed=list(fixed),
             swept=list(swept),
@@ -126,4 +139,23 @@ class Search(Sweeper):
             seed=self.seed,
             failures=self.failures,
         )
-        return search(asked, instantiate(self.sampler), instantiate(self.pruner))
+        status = search(asked, instantiate(self.sampler), instantiate(self.pruner), queue)
+        if status in (0, 1):  # not where a signal asks to leave
+            draw_report(asked.place)
+        return status
+
+    def _queue(self) -> "Queue | None":
+        """The cluster that trials go to, None for this machine; ConfigError where they would go neither way."""
+        # Here, for Hydra executes every plugin's file once more than Python does: its classes are those of then.
+        from hydra_plugins.smalldata_vit.launcher import ProcessLauncher
+        from hydra_plugins.smalldata_vit.slurm import SlurmLauncher
+        from smalldata_vit.words import ConfigError
+
+        if isinstance(self.launcher, SlurmLauncher):
+            return self.launcher
+        if not isinstance(self.launcher, ProcessLauncher):
+            raise ConfigError("a search runs its trials with hydra/launcher=smalldata_vit or hydra/launcher=slurm")
+        if self.launcher.jobs != 1:
+            many = self.launcher.jobs
+            raise ConfigError(f"hydra.launcher.jobs={many} is a sweep's: a search takes hydra.sweeper.jobs={many}")
+        return None

@@ -5,7 +5,9 @@ the same on this machine without SLURM, all jobs at once, to try it out.
 """
 
 import os
+import signal
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +37,7 @@ class SlurmLauncher(Launcher):
         minutes: time limit of one turn.
         gpus_per_node: of one job; null: `trainer.devices`, or 1 where that is auto, and none with trainer=cpu.
         cpus_per_task: cores of a rank; null: the cluster's own rule. So for memory_gb, of a job on one machine.
-        jobs: how many of the sweep's jobs run at the same time.
+        jobs: how many of the sweep's jobs run at the same time, or the most of a search's.
         signal_seconds: before the time limit at which a job is told to save and to return to the queue.
         requeues: how many turns a job gets after its first.
         wait: whether the command waits for the jobs and shows how they ended.
@@ -88,7 +90,7 @@ class SlurmLauncher(Launcher):
 
     def submit(self, tasks: Sequence["Task"], shape: "Shape", folder: Path, name: str) -> list[str]:
         """Submit these tasks as one array; the names of their jobs. ConfigError where there is nobody to submit to."""
-        self._refuse_absence(shape)
+        self.refuse(shape)
         # Before submitit is imported: it takes USR2 otherwise, of which our stages know nothing.
         os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"
         from submitit import AutoExecutor
@@ -108,7 +110,24 @@ class SlurmLauncher(Launcher):
         over = {str(job.job_id) for job in self.submitted if job.done()}
         return processes_among(set(names) - over)
 
-    def _refuse_absence(self, shape: "Shape") -> None:
+    def named(self, name: str) -> set[str]:
+        """The jobs that wait or run under this name; on this machine nobody remembers names."""
+        from smalldata_vit.cluster_queue import squeue
+
+        return squeue(name) if self.executor == "slurm" else set()
+
+    def cancel(self, job: str) -> None:
+        """Have a job save and leave, and not come back; one that still waits goes at once."""
+        from smalldata_vit.cluster_queue import scancel
+
+        if self.executor == "slurm":
+            scancel(job)
+            return
+        with suppress(ProcessLookupError):
+            os.kill(int(job), signal.SIGTERM)
+
+    def refuse(self, shape: "Shape") -> None:
+        """ConfigError where there is nobody to submit to, or none with such machines."""
         from smalldata_vit.words import ConfigError
 
         if self.executor not in ("slurm", "local"):

@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from smalldata_vit.search.space import Space
 
 LONGEST_NAME = 80
 """Characters of a trial's folder name; file systems allow 255 bytes."""
-MOST_STARTS = 3
-"""A trial whose job is killed again and again (it needs more memory than there is) is not begun for ever."""
+MOST_KILLS = 3
+"""A trial whose job is killed again and again (it needs more memory than there is) is not begun for ever. Only deaths
+that its search saw count: a search may be stopped and continued as often as one likes."""
 
 
 @dataclass
@@ -49,10 +50,14 @@ class Claims:
         folder: of this search; new trials go below it.
         trials: in all.
         turn: a lock file that all searches on the storage share.
+        free: whether nothing works in the folder of a trial whose search is dead.
     """
 
-    def __init__(self, study: Study, space: Space, folder: Path, trials: int, turn: Path) -> None:
+    def __init__(
+        self, study: Study, space: Space, folder: Path, trials: int, turn: Path, free: Callable[[Path], bool]
+    ) -> None:
         self.study, self.space, self.folder, self.trials, self.turn = study, space, folder.resolve(), trials, turn
+        self.free = free
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.lock"
         self.alive = Lock(self.folder / "searching" / name)
         self.why_no_more = ""
@@ -69,7 +74,7 @@ class Claims:
         """A trial to run, None if there is no more; `why_no_more` says why."""
         with Lock(self.turn, what=f"the turn to take a trial ({self.turn})", waits=True):
             for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if not running(left):
+                if not running(left) and self._free(left):
                     claim = self._continue(left)
                     if claim is not None:
                         return claim
@@ -82,14 +87,21 @@ class Claims:
                 return None
             return self._claim(self.study.ask(), starts=1, folder=None)
 
+    def _free(self, left: FrozenTrial) -> bool:
+        folder = left.user_attrs.get("folder")
+        return folder is None or self.free(Path(folder))
+
     def _continue(self, left: FrozenTrial) -> Claim | None:
-        """What a dead search left; None if it was begun too often."""
-        starts = left.user_attrs.get("starts", 0) + 1
-        if starts > MOST_STARTS:
-            Trial(self.study, left._trial_id).set_user_attr("error", f"its job was killed {MOST_STARTS} times")
+        """What a dead search left; None if its end was decided already, or it was killed too often."""
+        trial = Trial(self.study, left._trial_id)
+        if left.user_attrs.get("pruned"):
+            self.study.tell(left.number, state=TrialState.PRUNED)
+            return None
+        if left.user_attrs.get("kills", 0) >= MOST_KILLS:
+            trial.set_user_attr("error", f"its job was killed {MOST_KILLS} times")
             self.study.tell(left.number, state=TrialState.FAIL)
             return None
-        return self._claim(Trial(self.study, left._trial_id), starts, left.user_attrs.get("folder"))
+        return self._claim(trial, left.user_attrs.get("starts", 0) + 1, left.user_attrs.get("folder"))
 
     def _claim(self, trial: Trial, starts: int, folder: str | None) -> Claim:
         params = proposed(trial, self.space)
@@ -101,9 +113,21 @@ class Claims:
         done = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         return Claim(trial, trial.number, params, place, continued=starts > 1, reported=set(done))
 
-    def give_back(self, claim: Claim) -> None:
-        """Leave a trial to whoever comes next: its job was stopped, and goes on from its checkpoint."""
+    def elsewhere(self) -> int:
+        """How many trials others still have to finish."""
+        left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return sum((one.user_attrs.get("owner") or {}).get("lock") != str(self.alive.path) for one in left)
+
+    def give_back(self, claim: Claim, killed: bool) -> None:
+        """Leave a trial to whoever comes next: its job was stopped, or `killed`, and goes on from its checkpoint."""
+        if killed:
+            claim.trial.set_user_attr("kills", claim.trial.user_attrs.get("kills", 0) + 1)
         claim.trial.set_user_attr("owner", None)
+
+    def prune(self, claim: Claim) -> None:
+        """Decide that a trial ends here. Its job still has to leave; a search that dies meanwhile changes nothing."""
+        claim.trial.set_user_attr("pruned", True)
+        claim.pruned = True
 
 
 def folder_name(number: int, words: Sequence[str]) -> str:

@@ -27,7 +27,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from smalldata_vit.results import write_json
-from smalldata_vit.search.claims import Claim
 from smalldata_vit.search.planning import Plan
 
 SCHEMA = 1
@@ -45,10 +44,6 @@ class Outcome:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.study = plan, plan.study
-
-    def say(self, claim: Claim, what: str, more: str) -> None:
-        """One line about one trial."""
-        print(f"trial {claim.number} {what}: {more}", flush=True)
 
     def described(self, values: Sequence[float]) -> str:
         """What a trial reached."""
@@ -69,7 +64,8 @@ class Outcome:
 
     def command(self, trial: FrozenTrial) -> str:
         """What to type for that trial alone."""
-        return self.plan.asked.command(self.plan.space.words(trial.params)) if trial.params else ""
+        words = trial.user_attrs.get("words")  # missing while another search is about to begin the trial
+        return "" if words is None else self.plan.asked.command(words)
 
     def importances(self) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
         """The share of each parameter in how an objective varies, by Optuna; and why there is none."""
@@ -132,9 +128,8 @@ class Outcome:
             values = [f"{value:.4g}" for value in trial.values] if complete else ["-"] * len(self.plan.goals)
             seconds, state = trial.user_attrs.get("seconds"), STATES.get(trial.state, "running")
             spent = "-" if seconds is None else f"{seconds:.0f}"
-            rows.append((str(trial.number), state, *values, spent, " ".join(self.plan.space.words(trial.params))))
-        lines = ["", *aligned(rows), "", *filter(None, [why])]
-        lines += [f"trial {t.number} failed: {t.user_attrs.get('error')}" for t in self.trials() if failed(t)]
+            rows.append((str(trial.number), state, *values, spent, " ".join(trial.user_attrs.get("words", ()))))
+        lines = ["", *aligned(rows), "", f"{why}.", *self.failures()]
         shares, reasons = self.importances()
         for goal, found in shares.items():
             lines.append(
@@ -142,9 +137,25 @@ class Outcome:
             )
         lines += [f"what mattered for {goal} cannot be said: {reason}" for goal, reason in reasons.items()]
         best = self.best()
-        lines += [f"{self.described(t.values)} (trial {t.number}):\n  {self.command(t)}" for t in best]
+        lines += [] if len(best) < 2 else [f"{len(best)} trials are best, for none beats any of them in everything:"]
+        lines += [
+            f"{'best: ' * (len(best) == 1)}{self.described(t.values)} (trial {t.number}):\n  {self.command(t)}"
+            for t in best
+        ]
         lines += [] if best else ["no trial finished"]
         return "\n".join([*lines, f"everything is in {self.plan.asked.place} (search.json is for scripts)"])
+
+    def failures(self) -> list[str]:
+        """Of every trial that failed its error and its command; an error that many share is told once."""
+        by_error: dict[str, list[FrozenTrial]] = {}
+        for trial in self.trials():
+            if trial.state == TrialState.FAIL:
+                by_error.setdefault(str(trial.user_attrs.get("error")), []).append(trial)
+        lines = []
+        for error, hit in by_error.items():
+            lines.append(f"trial{'s' * (len(hit) > 1)} {', '.join(str(t.number) for t in hit)} failed: {error}")
+            lines += [f"  to repeat it: {self.command(t)}; its log: {t.user_attrs.get('folder')}/job.log" for t in hit]
+        return lines
 
 
 def shares_of(study: Any, place: int, sign: int) -> dict[str, float]:
@@ -154,11 +165,6 @@ def shares_of(study: Any, place: int, sign: int) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna's reminder that low is sought: the sign sees to that
         return get_param_importances(study, target=lambda trial: sign * trial.values[place])
-
-
-def failed(trial: FrozenTrial) -> bool:
-    """Whether a trial failed."""
-    return trial.state == TrialState.FAIL
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -30,6 +30,7 @@ class Plan:
         watch: by what trials are pruned; None: none is.
         study: Optuna's, shared by all searches on its storage.
         turn: a lock file by which they take turns.
+        stages: of a trial, in order.
     """
 
     asked: Asked
@@ -38,6 +39,7 @@ class Plan:
     watch: Watch | None
     study: Any
     turn: Path
+    stages: Sequence[str]
 
     def opening(self, jobs: int) -> str:
         """What is said at the start."""
@@ -67,7 +69,7 @@ def plan(asked: Asked, sampler: Callable[..., BaseSampler], pruner: BasePruner) 
     with Lock(turn, what=f"the turn to open the storage ({turn})", waits=True):
         study = study_of(opened(asked.storage, asked.place), asked.study, goals, space, same)
     study.sampler, study.pruner = Untried(sampler, space, asked.seed), pruner
-    return Plan(asked, space, goals, watch, study, turn)
+    return Plan(asked, space, goals, watch, study, turn, list(cfg.stages))
 
 
 def checked(words: Sequence[str]) -> DictConfig:

@@ -120,7 +120,9 @@ def other(name: str) -> str:
 def refuse_other_space(study: Any, space: Space) -> None:
     """ConfigError where earlier trials varied other keys, or chose among other options."""
     for trial in study.get_trials(deepcopy=False):
-        if trial.params and set(trial.params) != set(space.distributions):
+        if "words" not in trial.user_attrs:
+            continue  # a search died, or is, while it began this trial: not all of its values are written down
+        if set(trial.params) != set(space.distributions):
             raise ConfigError(f"{other(study.study_name)} varies {', '.join(sorted(trial.params))}. {REMEDY}")
         for key, before in trial.distributions.items():
             try:
