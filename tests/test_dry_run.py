@@ -250,11 +250,14 @@ def test_a_stage_that_jobs_share_counts_once(tmp_path: Path) -> None:
     assert left_in(tmp_path) == {}
 
 
-def test_a_sweep_is_listed_and_estimated_and_leaves_nothing(tmp_path: Path) -> None:
-    done = run("-m", "--dry-run", *ONE, "seed=0,1", "hydra.launcher.jobs=2", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "2 jobs (2 new), 2 at a time" in done.stdout
-    assert "2 jobs have 2 x finetune to run" in done.stdout
+def test_a_sweep_is_listed_and_estimated_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert dry_run(["-m", "--dry-run", *ONE, "seed=0,1", "hydra.launcher.jobs=2"]) == 0
+    told_of = capsys.readouterr().out
+    assert "2 jobs (2 new), 2 at a time" in told_of
+    assert "2 jobs have 2 x finetune to run" in told_of
     assert left_in(tmp_path) == {}
 
 

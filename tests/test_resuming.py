@@ -22,6 +22,7 @@ from command import (
 
 PRETRAIN = (*TINY, "stages=[pretrain]", "pretrain.checkpoint_every_seconds=0", "pretrain.evaluate_every_epochs=1")
 TWO_RANKS = ("trainer.devices=2", "pretrain.pass_size=32")
+SIXTY = "pretrain.steps=60"
 
 
 def kill_until_finished(words: tuple[str, ...], folder: Path, kills: int, seed: int) -> int:
@@ -42,21 +43,30 @@ def kill_until_finished(words: tuple[str, ...], folder: Path, kills: int, seed: 
     return fallen
 
 
-@pytest.mark.parametrize(
-    ("extra", "kills"),
-    [((), 2), (TWO_RANKS, 1)],
-    ids=["one process", "two ranks"],
-)
-def test_a_killed_and_resumed_stage_equals_the_uninterrupted_one_bit_for_bit(
-    tmp_path: Path, extra: tuple[str, ...], kills: int
-) -> None:
-    words = (*PRETRAIN, *extra, "pretrain.steps=60")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of one process."""
+    folder = tmp_path_factory.mktemp("resuming") / "whole"
+    succeed(*PRETRAIN, SIXTY, f"output_dir={folder}")
+    return folder
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert differences(checkpoint(one / "pretrain"), checkpoint(other / "pretrain")) == []
+    first, second = (results(folder)["stages"]["pretrain"]["metrics"] for folder in (one, other))
+    assert first == second
+
+
+def test_a_killed_and_resumed_stage_equals_the_uninterrupted_one_bit_for_bit(tmp_path: Path, whole: Path) -> None:
+    assert kill_until_finished((*PRETRAIN, SIXTY), tmp_path / "killed", 1, seed=0) == 1
+    assert_same(whole, tmp_path / "killed")
+
+
+def test_a_killed_and_resumed_stage_of_two_ranks_equals_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
+    words = (*PRETRAIN, *TWO_RANKS, SIXTY)
     succeed(*words, f"output_dir={tmp_path / 'whole'}")
-    assert kill_until_finished(words, tmp_path / "killed", kills, seed=0) == kills
-    found = differences(checkpoint(tmp_path / "whole" / "pretrain"), checkpoint(tmp_path / "killed" / "pretrain"))
-    assert found == []
-    whole, killed = (results(tmp_path / name)["stages"]["pretrain"]["metrics"] for name in ("whole", "killed"))
-    assert whole == killed
+    assert kill_until_finished(words, tmp_path / "killed", 1, seed=0) == 1
+    assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.mark.slow
@@ -97,9 +107,8 @@ def test_a_signal_saves_between_steps_and_leaves_with_its_status_and_the_command
     assert results(tmp_path / "run")["status"] == "interrupted"
 
 
-def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path: Path) -> None:
-    words = (*PRETRAIN, "pretrain.steps=30")
-    succeed(*words, f"output_dir={tmp_path / 'whole'}")
+def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path: Path, whole: Path) -> None:
+    words = (*PRETRAIN, SIXTY)
     process = start(*words, f"output_dir={tmp_path / 'hurt'}")
     stage = tmp_path / "hurt" / "pretrain"
     assert wait_for(lambda: saved_step(stage) >= 10, process)
@@ -110,8 +119,7 @@ def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_is_used(tmp_p
     newest.write_bytes(data)
     done = succeed(*words, f"output_dir={tmp_path / 'hurt'}")
     assert newest.name in done.stdout + done.stderr
-    found = differences(checkpoint(tmp_path / "whole" / "pretrain"), checkpoint(stage))
-    assert found == []
+    assert_same(whole, tmp_path / "hurt")
 
 
 @pytest.mark.slow

@@ -1,11 +1,18 @@
 """What makes training fast or small changes no result, on the real command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from command import FINETUNE, TINY, checkpoint, differences, run, succeed
+from command import FINETUNE, TINY, checkpoint, differences, succeed
+from hydra.utils import instantiate
+
+from smalldata_vit import config
+from smalldata_vit.assembly import build_method
+from smalldata_vit.contracts import DataFacts
+from smalldata_vit.hardware import speed_up
 
 PRETRAIN = (*TINY, "stages=[pretrain]", "pretrain.steps=6", "method.batch_norm=false", "arch.drop_path_rate=0.3")
 
@@ -47,12 +54,15 @@ def test_the_log_says_which_path_runs(plain: Path) -> None:
         (("arch=resnet20",), "cannot recompute its activations: trainer.checkpoint_activations=false"),
     ],
 )
-def test_where_activations_cannot_be_recomputed_it_is_said(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+def test_where_activations_cannot_be_recomputed_it_is_said(words: tuple[str, ...], says: str) -> None:
     others = [word for word in FINETUNE if not word.startswith("arch.")]
-    steps, to = "finetune.steps=2", f"output_dir={tmp_path / 'run'}"
-    done = run(*others, *words, steps, "trainer.checkpoint_activations=true", to)
-    assert done.returncode == 1
-    assert says in done.stderr
+    stage = config.stage_config(config.compose([*others, *words, "trainer.checkpoint_activations=true"]), "finetune")
+    facts = DataFacts(20, 3, stage["image_size"], (0.5,) * 3, (0.25,) * 3)
+    views = instantiate(stage["views"], _convert_="all")(
+        image_size=facts.image_size, dataset_mean=facts.mean, dataset_std=facts.std
+    )
+    with pytest.raises(ValueError, match=re.escape(says)):
+        speed_up(build_method(stage, facts), views, stage["trainer"], torch.device("cpu"))
 
 
 @pytest.mark.slow
