@@ -34,6 +34,7 @@ def environment(home: Path, unreachable: bool = False) -> dict[str, str]:
     """Nobody's account: offline, or with a key for a server that is not there."""
     env = {key: value for key, value in command.environment().items() if not key.startswith("WANDB_")}
     env |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "TMPDIR": str(temporary(home))}
+    env["WANDB__STATS_SAMPLING_INTERVAL"] = "0.5"  # seconds; 15 else, and the runs are shorter
     nowhere = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     return env | (nowhere if unreachable else {"WANDB_MODE": "offline"})
 

@@ -17,7 +17,7 @@ FLOORS = {
     "results": 1, "metrics": 1, "signals": 1,
     "words": 2, "start_checks": 2, "handoff_tables": 2, "foreign_names": 2, "annotations": 2, "manifests": 2,
     "guided_time": 2, "console": 2, "store": 2, "backbones": 2,
-    "wandb_unseen": 0, "wandb_facts": 2, "wandb_start": 2, "wandb_media": 2, "wandb_process": 3,
+    "wandb_unseen": 0, "live_table": 1, "wandb_facts": 2, "wandb_start": 2, "wandb_media": 2, "wandb_process": 3,
     "wandb_logger": 3, "tensorboard_logger": 3, "dashboards": 12,
     "overrides": 3, "checks": 3, "checkpoints": 3, "journal": 3, "optimization": 3, "parts": 3, "handoff": 3,
     "hydra_files": 3, "stage_settings": 4,

@@ -18,7 +18,11 @@ RUN = (
 FORCED = ("arch.init=truncated_normal", "method.batch_norm=false")
 
 
-@pytest.mark.parametrize(("extra", "collapses"), [(FORCED, True), ((), False)], ids=["forced", "healthy"])
+@pytest.mark.parametrize(
+    ("extra", "collapses"),
+    [(FORCED, True), pytest.param((), False, marks=pytest.mark.slow)],
+    ids=["forced", "healthy"],
+)
 def test_a_forced_collapse_is_named_with_the_knob_to_turn_and_a_healthy_run_stays_silent(
     tmp_path: Path, extra: tuple[str, ...], collapses: bool
 ) -> None:

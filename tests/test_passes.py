@@ -15,7 +15,9 @@ SMOOTH = "optimization.optimizer.eps=0.01"
     ("words", "stage"),
     [
         ((*FOUR_PASSES, "method.batch_norm=true", f"pretrain.{SMOOTH}"), "pretrain"),
-        ((*FOUR_PASSES, "method.batch_norm=false", f"pretrain.{SMOOTH}"), "pretrain"),
+        pytest.param(
+            (*FOUR_PASSES, "method.batch_norm=false", f"pretrain.{SMOOTH}"), "pretrain", marks=pytest.mark.slow
+        ),
         ((*FINETUNE, "finetune.steps=8", "finetune.pass_size=16", f"finetune.{SMOOTH}"), "finetune"),
     ],
     ids=["DINO with BatchNorm", "DINO without", "fine-tuning with CutMix and drop path"],

@@ -62,6 +62,7 @@ def test_a_killed_and_resumed_stage_equals_the_uninterrupted_one_bit_for_bit(tmp
     assert_same(whole, tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_stage_of_two_ranks_equals_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
     words = (*PRETRAIN, *TWO_RANKS, SIXTY)
     succeed(*words, f"output_dir={tmp_path / 'whole'}")

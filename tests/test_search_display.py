@@ -87,8 +87,8 @@ def test_beside_a_moving_table_only_what_is_wrong_is_said_and_the_log_holds_all(
     planned: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Display(planned, slots=1, moves=True) as display:
-        display.say(0, "finished: fine")
-        display.say(2, "failed: the disk is full", wrong=True)
+        display.tell(0, "finished: fine")
+        display.tell(2, "failed: the disk is full", wrong=True)
     printed = capsys.readouterr().out
     assert "trial 2 failed: the disk is full" in printed
     assert "trial 0" not in printed

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from stub_jobs import fabricated, leave_results
 
-from smalldata_vit import sweep_cells, sweep_display
+from smalldata_vit import live_table, sweep_cells
 from smalldata_vit.metrics import MetricsFile
 from smalldata_vit.shares import Machine, Shares
 from smalldata_vit.sweep_display import Display
@@ -43,7 +43,6 @@ def drawn(folder: Path, width: int) -> list[str]:
     _, queue, display = a_sweep(folder)
     out = io.StringIO()
     Console(file=out, width=width).print(display.table(queue, width, 20))
-    display.log.close()
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -92,7 +91,7 @@ def test_without_a_terminal_lines_tell_who_waits_and_from_time_to_time_how_far_t
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, queue, display = a_sweep(tmp_path)
-    monkeypatch.setattr(sweep_display, "BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(live_table, "BETWEEN_LINES", 0.0)
     with display:
         display.looked = -10.0
         display.look(queue)
@@ -156,14 +155,12 @@ def test_the_line_that_repeats_a_job_names_the_threads_that_it_had(tmp_path: Pat
 
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_the_table_at_the_end_fits_the_terminal(tmp_path: Path, width: int) -> None:
-    jobs, _, display = a_sweep(tmp_path)
-    display.log.close()
+    jobs, *_ = a_sweep(tmp_path)
     table = summary(jobs, width).splitlines()[1:7]
     assert [line.split()[0] for line in table] == ["job", "0", "1", "2", "3", "4"]
     assert max(map(len, table)) <= width
 
 
 def test_the_table_at_the_end_is_whole_where_nobody_watches(tmp_path: Path) -> None:
-    jobs, _, display = a_sweep(tmp_path)
-    display.log.close()
+    jobs, *_ = a_sweep(tmp_path)
     assert f"{' '.join(LONG)} seed=4  skipped" in summary(jobs)

@@ -41,6 +41,7 @@ def torchrun(*words: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_stages_under_torchrun_give_the_bits_of_the_same_command_alone(tmp_path: Path) -> None:
     succeed(*WORDS, f"output_dir={tmp_path / 'alone'}")
     started = torchrun(*WORDS, f"output_dir={tmp_path / 'together'}")

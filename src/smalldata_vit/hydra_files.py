@@ -1,7 +1,9 @@
 """What Hydra makes of a folder of option files: the files that it would merge, and its errors in our words."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,12 @@ def defaults_of(folder: Path, words: Sequence[str]) -> DefaultsList:
 
 def read_yaml(file: Path) -> dict[str, Any]:
     """A file as it is written, by OmegaConf's rules of what a number is; empty if it holds comments alone."""
+    return copy.deepcopy(_as_read(file, file.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=512)
+def _as_read(file: Path, changed: int) -> dict[str, Any]:
+    """Kept, because one experiment asks for the same option again and again; `changed`: the file's time."""
     found = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from smalldata_vit.live_table import GAP
 from smalldata_vit.sweep_plan import Planned
 from smalldata_vit.sweep_progress import Seen
 from smalldata_vit.sweep_queue import Queue
 from smalldata_vit.sweep_words import short_keys, shortened
 
 HEADS = ("job", "overrides", "stage", "progress", "left", "best")
-GAP = 2
-"""Characters between two columns."""
 LEAST_WORDS = 10
 
 

@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 
 from smalldata_vit import config
 from smalldata_vit.jobs import INTERRUPTED, Job, listening
+from smalldata_vit.live_table import watched
 from smalldata_vit.output import InUseError, Lock
 from smalldata_vit.shares import Share, Shares, at_once, this_machine, threads_of_each
-from smalldata_vit.sweep_display import Display, watched
+from smalldata_vit.sweep_display import Display
 from smalldata_vit.sweep_plan import Planned, folder_name, plan
 from smalldata_vit.sweep_progress import status_of
 from smalldata_vit.sweep_queue import Queue

@@ -104,4 +104,4 @@ def contenders(table, given):
 
 def test_the_memory_of_a_peer_is_what_its_turn_adds(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_text(ALLOCATES)
-    assert memory.added("theirs", 64, tmp_path) == pytest.approx(64, abs=4)
+    assert memory.in_process("theirs", 64, tmp_path) == pytest.approx(64, abs=4)

@@ -124,7 +124,7 @@ def test_the_command_writes_table_numbers_picture_and_raw_results_and_runs_nothi
     monkeypatch.setattr(stability, "supervise", made_up)
     assert stability.main(words) == stability.main(words) == 0
     assert len(made_up.commands) == 1
-    assert {"pretrain.optimization.lr=0.002,0.004", "seed=0,1", "pretrain.steps=30"} <= set(made_up.commands[0])
+    assert {"pretrain.optimization.lr=0.0005,0.001", "seed=0,1", "pretrain.steps=30"} <= set(made_up.commands[0])
     found = json.loads((tmp_path / "out" / "stability.json").read_text())
     assert found["methods"]["idmm"]["steps_needed"] == 30
     assert found["runs"][0]["knn"] == [[0, 0.5], [10, 0.6], [20, 0.7], [30, 0.8]]

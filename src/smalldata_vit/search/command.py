@@ -7,6 +7,7 @@ from optuna.samplers import BaseSampler
 
 from smalldata_vit.cluster_queue import Queue
 from smalldata_vit.config import stage_config
+from smalldata_vit.live_table import watched
 from smalldata_vit.search.asked import Asked
 from smalldata_vit.search.claims import Claims
 from smalldata_vit.search.display import Display
@@ -16,7 +17,6 @@ from smalldata_vit.search.outcome import Outcome
 from smalldata_vit.search.planning import Plan, checked, plan
 from smalldata_vit.search.workers import Here, Workers
 from smalldata_vit.shares import this_machine
-from smalldata_vit.sweep_display import watched
 
 
 def search(asked: Asked, sampler: Callable[..., BaseSampler], pruner: BasePruner, queue: Queue | None = None) -> int:

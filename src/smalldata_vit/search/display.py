@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial, TrialState
 
 from smalldata_vit.jobs import Job
+from smalldata_vit.live_table import GAP, LINES_AROUND, LiveTable, framed
 from smalldata_vit.search.outcome import STATES, Outcome
 from smalldata_vit.search.planning import Plan
-from smalldata_vit.sweep_cells import GAP, bar, how_far, time_left
-from smalldata_vit.sweep_display import BETWEEN_LINES, BETWEEN_LOOKS, LINES_AROUND
+from smalldata_vit.sweep_cells import bar, how_far, time_left
 from smalldata_vit.sweep_progress import Seen, Watch
 from smalldata_vit.sweep_words import end_cut, shortened
 
 if TYPE_CHECKING:
-    from rich.live import Live
     from rich.table import Table
 
 STATE, LEFT, VALUE = 10, 11, 16
@@ -26,7 +25,7 @@ LEAST_WORDS = 24
 """Characters of the overrides, for which the bar makes room."""
 
 
-class Display:
+class Display(LiveTable):
     """Tells how a search goes. Every sentence also goes to `search.log` in its folder, with the time.
 
     Arguments:
@@ -36,54 +35,27 @@ class Display:
     """
 
     def __init__(self, plan: Plan, slots: int, moves: bool) -> None:
-        self.plan, self.slots, self.moves, self.outcome = plan, slots, moves, Outcome(plan)
+        super().__init__(plan.asked.place / "search.log", moves)
+        self.plan, self.slots, self.outcome = plan, slots, Outcome(plan)
         self.watches: dict[int, Watch] = {}
-        self.began = self.looked = self.told = time.monotonic()
-        self.live: Live | None = None
 
-    def __enter__(self) -> "Display":
-        self.plan.asked.place.mkdir(parents=True, exist_ok=True)
-        self.log = (self.plan.asked.place / "search.log").open("a", encoding="utf-8", errors="backslashreplace")
-        if self.moves:
-            from rich.live import Live
-
-            self.live = Live(auto_refresh=False, transient=True)
-            self.live.start()
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-        self.log.close()
-
-    def say(self, number: int, what: str, wrong: bool = False) -> None:
+    def tell(self, number: int, what: str, wrong: bool = False) -> None:
         """One line about one trial."""
-        sentence = f"trial {number} {what}"
-        self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}\n")
-        self.log.flush()
-        if self.live is None:
-            print(sentence, flush=True)
-        elif wrong:
-            self.live.console.print(sentence, markup=False, highlight=False)
+        self.say(f"trial {number} {what}", wrong)
 
     def look(self, running: Mapping[int, Job]) -> None:
         """Let the table move on, or say how far trials are, once in a while; `running`: this search's jobs by trial."""
-        now = time.monotonic()
-        if now - self.looked < BETWEEN_LOOKS:
+        if not self.may_look():
             return
-        self.looked = now
         if self.live is not None:
             width, height = self.live.console.size
             self.live.update(self.table(running, width, height - LINES_AROUND), refresh=True)
-        elif now - self.told >= BETWEEN_LINES:
-            self.told = now
+        elif self.may_tell():
             for number in running:
-                self.say(number, how_far(self.watches[number].look()))
+                self.tell(number, how_far(self.watches[number].look()))
 
     def table(self, running: Mapping[int, Job], width: int, height: int) -> "Table":
         """The trials that run, and as many of those that ended last as there is room for."""
-        from rich import box
-        from rich.table import Table
         from rich.text import Text
 
         trials, goals = self.outcome.trials(), [goal.metric for goal in self.plan.goals]
@@ -91,12 +63,10 @@ class Display:
         full = BAR if room - BAR - len(" 100 %") >= LEAST_WORDS else 0
         progress = max(len("progress"), full + len(" 100 %"))
         room = max(LEAST_WORDS, room - progress)
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-        table.caption, table.caption_justify, table.caption_style = self.foot(trials), "left", ""
         heads = {"trial": len("trial"), "overrides": room, "state": STATE, "progress": progress, "left": LEFT}
-        for head, size in [*heads.items(), *((goal, VALUE) for goal in goals)]:
-            table.add_column(head, width=size, no_wrap=True, overflow="ellipsis")
-        table.columns[0].justify = "right"
+        columns = [*heads.items(), *((goal, VALUE) for goal in goals)]
+        names, widths = [name for name, _ in columns], [size for _, size in columns]
+        table = framed(names, widths, self.foot(trials), right="trial")
         for trial in chosen(trials, running, max(1, height)):
             job = running.get(trial.number)
             seen = Seen() if job is None else self.watches[trial.number].look()

@@ -114,7 +114,7 @@ class Driver:
             return
         self.running.append(Running(claim, work, settings))
         where = f" {work.where}" if work.where else ""
-        self.display.say(claim.number, f"{'goes on' if claim.continued else 'starts'}{where}: {' '.join(words)}")
+        self.display.tell(claim.number, f"{'goes on' if claim.continued else 'starts'}{where}: {' '.join(words)}")
 
     def _look(self, one: Running) -> None:
         if one.told is not None and time.monotonic() - one.told > SECONDS_TO_STOP:
@@ -130,7 +130,7 @@ class Driver:
         """Leave jobs that outlive the search to the one that goes on with it."""
         for one in self.running:
             self.claims.give_back(one.claim, killed=False)
-            self.display.say(one.claim.number, f"goes on without the search {one.work.where}")
+            self.display.tell(one.claim.number, f"goes on without the search {one.work.where}")
         self.running = []
 
     def _compare(self, one: Running) -> None:
@@ -142,7 +142,7 @@ class Driver:
             claim.trial.report(value, step=budget)
             claim.reported.add(budget)
             if one.work.job.status is None and claim.trial.should_prune():
-                self.display.say(claim.number, f"is pruned: {watch.metric.name} {value:.4g} at {budget} %")
+                self.display.tell(claim.number, f"is pruned: {watch.metric.name} {value:.4g} at {budget} %")
                 self.claims.prune(claim)
                 one.told = time.monotonic()
                 one.work.stop()
@@ -157,12 +157,12 @@ class Driver:
             self._finished(claim)
         elif claim.pruned:
             self.plan.study.tell(claim.trial, state=TrialState.PRUNED)
-            self.display.say(claim.number, "has left: its slot is free")
+            self.display.tell(claim.number, "has left: its slot is free")
         elif job.status is not None and job.status > STOPPED:
             self.claims.give_back(claim, killed=self.received is None)
             self.more = True
             why = f"{job.reason}; it" if job.reason else "it"
-            self.display.say(claim.number, f"was stopped: {why} is left to go on from its checkpoint", wrong=True)
+            self.display.tell(claim.number, f"was stopped: {why} is left to go on from its checkpoint", wrong=True)
         else:
             self._failed(claim, job.last_words())
         self.outcome.write("running")
@@ -176,12 +176,12 @@ class Driver:
             return
         self.failed_alone = -1
         self.plan.study.tell(claim.trial, values)
-        self.display.say(claim.number, f"finished: {self.outcome.described(values)}")
+        self.display.tell(claim.number, f"finished: {self.outcome.described(values)}")
 
     def _failed(self, claim: Claim, why: str) -> None:
         claim.trial.set_user_attr("error", why)
         self.plan.study.tell(claim.trial, state=TrialState.FAIL)
-        self.display.say(claim.number, f"failed: {why}", wrong=True)
+        self.display.tell(claim.number, f"failed: {why}", wrong=True)
         if self.failed_alone >= 0:
             self.failed_alone += 1
             if self.failed_alone >= self.plan.asked.failures:
