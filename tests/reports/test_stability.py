@@ -182,6 +182,6 @@ def test_the_real_command_line_leaves_runs_that_are_found_again(tmp_path: Path) 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     [found] = json.loads((tmp_path / "out" / "stability.json").read_text())["runs"]
-    assert (found["lr"], found["outcome"]) == (0.004, "finished")
+    assert (found["lr"], found["outcome"]) == (0.001, "finished")
     assert [step for step, _ in found["knn"]] == [0, 2, 4]
     assert [step for step, _ in found["loss"]] == [1, 2, 3, 4]
