@@ -86,7 +86,8 @@ def test_of_more_trials_than_lines_those_that_run_are_shown_first(planned: Plan)
 def test_beside_a_moving_table_only_what_is_wrong_is_said_and_the_log_holds_all(
     planned: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Display(planned, slots=1, moves=True) as display:
+    display = Display(planned, slots=1, moves=True)
+    with display:
         display.tell(0, "finished: fine")
         display.tell(2, "failed: the disk is full", wrong=True)
     printed = capsys.readouterr().out

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from smalldata_vit import checks
 from smalldata_vit.hydra_files import ERRORS, defaults_of, hydra_at, in_words, read_yaml
-from smalldata_vit.inheritance import leaves
+from smalldata_vit.inheritance import below, leaves, orphans
 from smalldata_vit.overrides import parse
-from smalldata_vit.schema import STAGES, Root
+from smalldata_vit.schema import OWN, STAGES, Root
 from smalldata_vit.words import ConfigError, parts
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -160,6 +160,23 @@ def set_by_overlays(choices: Mapping[str, Any], words: Sequence[str]) -> set[str
     if any(brings_in(path) for path in chosen):
         chosen = list(_overlays(CONF, tuple(words)))
     return {path for name in chosen for path in leaves(read_yaml(CONF / f"{name}.yaml"))}
+
+
+def drop_orphans(cfg: DictConfig, choices: Mapping[str, Any], plain: Sequence[str]) -> None:
+    """Take out what a plan or an experiment sets inside parts that the option typed in the place of its own lacks.
+
+    `finetune.views=light` has no policy of augmentations, so the experiment's `policy.variant` has nothing to be of.
+    """
+    for place in {parts(word)[1].partition("@")[2] for word in plain} & {
+        f"{s}.{g}" for s in STAGES for g in OWN if g not in LISTS
+    }:
+        group = place.partition(".")[2]
+        said = below(set_by_overlays(choices, plain), place)
+        for part in sorted(orphans(option(group, choices[f"{group}@{place}"]), said)):
+            above, _, name = f"{place}.{part}".rpartition(".")
+            if (node := OmegaConf.select(cfg, above)) is not None:
+                with open_dict(cfg):
+                    node.pop(name, None)
 
 
 def brings_in(name: str) -> bool:

@@ -10,8 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from smalldata_vit import as_trained, checks
 from smalldata_vit.composition import (
     CONF,
-    LISTS,
     composed,
+    drop_orphans,
     flavour_for,
     is_sweep,
     option,
@@ -21,7 +21,7 @@ from smalldata_vit.composition import (
     root_choices,
     set_by_overlays,
 )
-from smalldata_vit.inheritance import below, merged, orphans
+from smalldata_vit.inheritance import below, merged
 from smalldata_vit.overrides import parse
 from smalldata_vit.root_values import as_written, put_typed, same_option
 from smalldata_vit.schema import EVALUATE, GUIDE, INHERITED, OWN, STAGES, Stage
@@ -155,23 +155,6 @@ def judge_as_trained(cfg: DictConfig, choices: Mapping[str, Any], words: Sequenc
         if past is not None:
             cfg.seed = cfg.seed if "seed" in typed else past["seed"]
             cfg.name = cfg.name if "name" in typed or source.stage is None else past["experiment_name"]
-
-
-def drop_orphans(cfg: DictConfig, choices: Mapping[str, Any], plain: Sequence[str]) -> None:
-    """Take out what a plan or an experiment sets inside parts that the option typed in the place of its own lacks.
-
-    `finetune.views=light` has no policy of augmentations, so the experiment's `policy.variant` has nothing to be of.
-    """
-    for place in {parts(word)[1].partition("@")[2] for word in plain} & {
-        f"{s}.{g}" for s in STAGES for g in OWN if g not in LISTS
-    }:
-        group = place.partition(".")[2]
-        said = below(set_by_overlays(choices, plain), place)
-        for part in sorted(orphans(option(group, choices[f"{group}@{place}"]), said)):
-            above, _, name = f"{place}.{part}".rpartition(".")
-            if (node := OmegaConf.select(cfg, above)) is not None:
-                with open_dict(cfg):
-                    node.pop(name, None)
 
 
 def inherit(cfg: DictConfig, choices: Mapping[str, Any], plain: Sequence[str]) -> None:

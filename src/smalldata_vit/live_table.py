@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -35,7 +35,7 @@ class LiveTable:
         self.log: TextIO | None = None
         self.live: Live | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LiveTable":
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.log = self.file.open("a", encoding="utf-8", errors="backslashreplace")
         if self.moves:

@@ -91,7 +91,8 @@ class Sweep:
         left = f" ({counted(before)})" if any(before.values()) else ""
         twice = f", {doubles} more ask for the same as one of them" if doubles else ""
         print(f"{len(batch)} jobs{left}{twice}, {shares.at_once} at a time, in {self.folder}", flush=True)
-        with Display(batch, self.folder, shares.at_once, moves=watched()) as display, listening(self._receive):
+        display = Display(batch, self.folder, shares.at_once, moves=watched())
+        with display, listening(self._receive):
             try:
                 Round(self, Queue(todo), shares, record, display).run()
             finally:

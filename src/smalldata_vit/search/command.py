@@ -26,9 +26,10 @@ def search(asked: Asked, sampler: Callable[..., BaseSampler], pruner: BasePruner
     """
     planned = plan(asked, sampler, pruner)
     workers = workers_of(planned, queue)
+    display = Display(planned, workers.slots, moves=watched())
     with (
         Claims(planned.study, planned.space, asked.place, asked.trials, planned.turn, workers.free) as claims,
-        Display(planned, workers.slots, moves=watched()) as display,
+        display,
     ):
         driver = Driver(planned, claims, workers, display)
         status = driver.run()
