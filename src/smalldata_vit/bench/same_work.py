@@ -38,14 +38,21 @@ def same_each_time(
     return Contender(name, timed(step, images), note, facts=facts(step, weights, images), reference=reference)
 
 
-def refuse_differences(title: str, contenders: Sequence[Contender]) -> None:
-    """ValueError where a contender's facts are not those of the first that has any; those that say nothing pass."""
-    said = [contender for contender in contenders if contender.facts]
+def differences(contenders: Sequence[Contender]) -> list[str]:
+    """A sentence for each fact of a contender that is not that of the first that has any; some say nothing."""
+    said, found = [contender for contender in contenders if contender.facts], []
     for contender in said[1:]:
         for fact, most in APART.items():
             first, own = said[0].facts.get(fact, 0.0), contender.facts.get(fact, 0.0)
             if not abs(own - first) <= most * first:
-                raise ValueError(
-                    f"{title}: {contender.name} has {own:,.4g} {fact}, {said[0].name} {first:,.4g}; they have to "
-                    f"agree within {most:.1%}, or a ratio of their rates says nothing"
+                found.append(
+                    f"{contender.name} has {own:,.4g} {fact}, {said[0].name} {first:,.4g}; they have to agree within "
+                    f"{most:.1%}, or a ratio of their rates says nothing"
                 )
+    return found
+
+
+def refuse_differences(title: str, contenders: Sequence[Contender]) -> None:
+    """ValueError where contenders do not do the same."""
+    if found := differences(contenders):
+        raise ValueError(f"{title}: {'; '.join(found)}")
