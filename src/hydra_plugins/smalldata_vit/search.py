@@ -24,14 +24,12 @@ class SearchSettings:
     _recursive_: bool = False  # Optuna is imported when the search begins, not when Hydra looks for plugins
     defaults: list[Any] = field(default_factory=lambda: CHOSEN)
     space: str | None = None  # an option of conf/search/
-    objective: list[str] | None = (
-        None  # [val/accuracy], [val/accuracy,seconds]; null: the space's, else the last stage's
-    )
+    # [val/accuracy], [val/accuracy,seconds]; null: the space's, else the last stage's
+    objective: list[str] | None = None
     trials: int = 20  # in all, those of earlier and other searches on the same storage included
-    jobs: Any = (
-        1  # at the same time; they share threads and GPUs. auto: as many as there are GPUs or cores for, and with
-    )
-    # hydra/launcher=slurm as many as hydra.launcher.jobs
+    # At the same time; they share threads and GPUs. auto: as many as there are GPUs or cores for, and on a cluster as
+    # many as hydra.launcher.jobs.
+    jobs: Any = 1
     storage: str | None = None  # a journal file or a database's URL; null: search.journal in the search's folder
     study: str = "search"  # several may live in one storage
     watch: str | None = None  # the metric that trials are pruned by; null: the objective, if there is just one

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from smalldata_vit import config
 from smalldata_vit.reports.comparison import COUNTS
+from smalldata_vit.reports.listed import numbers
 from smalldata_vit.sweep_plan import readable
 from smalldata_vit.words import parts
 
@@ -89,9 +90,9 @@ def read(words: Sequence[str] | None) -> Asked:
 def seeds_of(text: str) -> tuple[int, ...]:
     """The different seeds of a list with commas."""
     try:
-        return tuple(dict.fromkeys(int(one) for one in text.split(",")))
-    except ValueError:
-        raise config.ConfigError(f"--seeds {text}: whole numbers with commas between them, as in --seeds 0,1") from None
+        return tuple(numbers("--seeds", text, int))
+    except ValueError as error:
+        raise config.ConfigError(str(error)) from None
 
 
 def counts_of(text: str) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from smalldata_vit import config
 from smalldata_vit.reports import stability_picture
+from smalldata_vit.reports.listed import numbers
 from smalldata_vit.reports.stability_numbers import Run, markdown, remarks, summary
 from smalldata_vit.reports.stability_runs import SETTLED, Planned, collected, outcome_of, run_of, runs_of
 from smalldata_vit.results import write_json
@@ -92,14 +92,6 @@ def read(words: Sequence[str] | None) -> Asked:
         raise ValueError(f"--lrs {given.lrs}: a factor on a learning rate is more than 0")
     methods = list(dict.fromkeys(given.methods.split(",")))
     return Asked(methods, factors, seeds, [*shared, *given.words], given.out, given.jobs)
-
-
-def numbers(option: str, text: str, kind: type) -> list[Any]:
-    """The different numbers of a list with commas; ValueError names the option."""
-    try:
-        return list(dict.fromkeys(kind(one) for one in text.split(",")))
-    except ValueError as error:
-        raise ValueError(f"{option} {text}: numbers with commas between them, for example {option} 0,1,2") from error
 
 
 def plan(asked: Asked, method: str) -> Iterator[Planned]:
